@@ -1,0 +1,105 @@
+//! Builds the two objects, the header, the native programs that measure and test them, and the unit tests.
+//!
+//!   zig build                  everything, into zig-out/ (use --release=fast)
+//!   zig build test             the unit tests, with safety checks
+
+const std = @import("std");
+
+const version = "0.1.0";
+
+pub fn build(b: *std.Build) void {
+    const target = b.standardTargetOptions(.{});
+    const optimize = b.standardOptimizeOption(.{ .preferred_optimize_mode = .ReleaseFast });
+
+    // An initial-exec slot is the fastest, but a late dlopen may refuse it.
+    const preload = object(b, "hakmem_preload", "src/preload.zig", target, optimize, true);
+    const ffi = object(b, "hakmem", "src/ffi.zig", target, optimize, false);
+    b.installArtifact(preload);
+    b.installArtifact(ffi);
+    b.getInstallStep().dependOn(&b.addInstallHeaderFile(b.path("include/hakmem.h"), "hakmem.h").step);
+
+    // The same object with its assertions on, for the tests.
+    const checked = object(b, "hakmem_preload_checked", "src/preload.zig", target, .ReleaseSafe, true);
+    const checked_install = b.addInstallArtifact(checked, .{ .dest_dir = .{ .override = .{ .custom = "test" } } });
+    b.getInstallStep().dependOn(&checked_install.step);
+
+    b.installArtifact(program(b, "hak-sweep-driver", "bench/sweep_driver.zig", target, .ReleaseFast));
+    b.installArtifact(program(b, "hak-conformance", "tests/conformance.zig", target, .ReleaseSafe));
+    b.installArtifact(program(b, "hak-stress", "tests/stress.zig", target, .ReleaseSafe));
+
+    // The unit tests run the conformance suite against the Zig allocator.
+    const unit_root = module(b, "src/hakmem.zig", target, .ReleaseSafe, false);
+    unit_root.addAnonymousImport("suite", .{ .root_source_file = b.path("tests/suite.zig") });
+    const unit_tests = b.addTest(.{
+        .root_module = unit_root,
+        .test_runner = .{ .path = b.path("test_runner.zig"), .mode = .simple },
+        .use_llvm = true,
+    });
+    const run = b.addRunArtifact(unit_tests);
+    run.has_side_effects = true;
+    b.step("test", "Run the unit tests").dependOn(&run.step);
+}
+
+fn object(
+    b: *std.Build,
+    name: []const u8,
+    root: []const u8,
+    target: std.Build.ResolvedTarget,
+    optimize: std.builtin.Optimize,
+    initial_exec_slot: bool,
+) *std.Build.Step.Compile {
+    const library = b.addLibrary(.{
+        .name = name,
+        .linkage = .dynamic,
+        .root_module = module(b, root, target, optimize, initial_exec_slot),
+        .use_llvm = true,
+        .use_lld = true,
+    });
+    library.root_module.strip = true;
+    library.root_module.omit_frame_pointer = true;
+    library.link_gc_sections = true;
+    return library;
+}
+
+fn module(
+    b: *std.Build,
+    root: []const u8,
+    target: std.Build.ResolvedTarget,
+    optimize: std.builtin.Optimize,
+    initial_exec_slot: bool,
+) *std.Build.Module {
+    const options = b.addOptions();
+    options.addOption(bool, "initial_exec_slot", initial_exec_slot);
+    options.addOption([:0]const u8, "version", version);
+    const result = b.createModule(.{
+        .root_source_file = b.path(root),
+        .target = target,
+        .optimize = optimize,
+        .link_libc = true,
+        .pic = true,
+        .stack_protector = false,
+        .stack_check = false,
+        .unwind_tables = .async,
+    });
+    result.addOptions("build_options", options);
+    return result;
+}
+
+fn program(
+    b: *std.Build,
+    name: []const u8,
+    root: []const u8,
+    target: std.Build.ResolvedTarget,
+    optimize: std.builtin.Optimize,
+) *std.Build.Step.Compile {
+    return b.addExecutable(.{
+        .name = name,
+        .root_module = b.createModule(.{
+            .root_source_file = b.path(root),
+            .target = target,
+            .optimize = optimize,
+            .link_libc = true,
+        }),
+        .use_llvm = true,
+    });
+}

@@ -1,0 +1,344 @@
+//! The allocator as one thread sees it: allocate, free, resize. The only file in which fast and slow paths
+//! meet.
+//!
+//! A heap belongs to one thread. Its magazines serve the fast paths without locks or atomics; slow paths
+//! refill and flush them. Two heaps serve threads without one of their own: the empty heap before the first
+//! slow path, and the dead heap after the thread's end, which keeps nothing and goes to the shared slabs.
+//!
+//! Fast path of `allocate` up to 1 KiB: the slot, the class table, top, the block; one compare for the range,
+//! one for an empty magazine. Fast path of `free`: the slot, the view (three words), the map byte, top, limit;
+//! one compare for the window, one for a full magazine. The block itself is not touched by either.
+
+const std = @import("std");
+const builtin = @import("builtin");
+const geometry = @import("../numbers/geometry.zig");
+const size_class = @import("../numbers/size_class.zig");
+const thread_slot = @import("../platform/thread_slot.zig");
+const page_map = @import("../memory/page_map.zig");
+const superslabs = @import("../memory/superslab.zig");
+const large = @import("../memory/large.zig");
+const huge = @import("../memory/huge.zig");
+const central = @import("../motion/central.zig");
+const magazines = @import("../motion/magazine.zig");
+const lifecycle = @import("lifecycle.zig");
+const fatal = @import("../seeing/fatal.zig");
+const Magazine = magazines.Magazine;
+const Shelf = magazines.Shelf;
+const Class = size_class.Class;
+const assert = std.debug.assert;
+
+pub const Kind = enum(u8) {
+    /// Before the thread's first slow path. Shared by all threads, never written.
+    empty,
+    /// The thread's own.
+    live,
+    /// After the thread's end. Shared by all threads, never written.
+    dead,
+};
+
+pub const Heap = extern struct {
+    view: page_map.View,
+    /// By entry of the page map. Those of entry 0, `large` and `huge` are always empty and full, so NULL,
+    /// foreign addresses and blocks without a class take the slow path without a branch of their own.
+    magazines: [page_map.entry_count]Magazine,
+    shelves: [size_class.count + 1]Shelf,
+    kind: Kind,
+    /// A slow path is changing the magazines. Read only by a forked child, which inherits them.
+    busy: bool,
+    /// The last request to flush that this heap has followed.
+    flush_seen: u32,
+    /// Links all heaps ever made, and the ones that wait for a thread.
+    next: ?*Heap,
+    next_idle: ?*Heap,
+
+    pub fn of(kind: Kind, view: page_map.View) Heap {
+        return .{
+            .view = view,
+            .magazines = @splat(.none),
+            .shelves = @splat(.none),
+            .kind = kind,
+            .busy = false,
+            .flush_seen = 0,
+            .next = null,
+            .next_idle = null,
+        };
+    }
+
+    /// Returns every block in the magazines, and their arrays.
+    pub fn flushAll(heap: *Heap) void {
+        assert(heap.kind == .live);
+        heap.setBusy(true);
+        defer heap.setBusy(false);
+        for (1..size_class.count + 1) |class| heap.flushClass(@intCast(class));
+    }
+
+    /// Returns every block in the magazine of a class, and its array.
+    pub fn flushClass(heap: *Heap, class: Class) void {
+        const shelf = &heap.shelves[class];
+        const magazine = &heap.magazines[class];
+        if (shelf.base == null) return;
+        const held = shelf.count(magazine);
+        central.giveBack(class, shelf.blocks()[0..held], .end);
+        magazine.setTop(shelf.blocks());
+        shelf.close(magazine);
+    }
+
+    pub inline fn setBusy(heap: *Heap, busy: bool) void {
+        // Partner: `lifecycle.afterForkInChild`, in a copy of this process made at any moment, which must see
+        // the mark before and after all other stores. x86 keeps stores in order by itself, so there only the
+        // compiler is told.
+        if (builtin.cpu.arch == .x86_64) {
+            asm volatile ("" ::: .{ .memory = true });
+            @atomicStore(bool, &heap.busy, busy, .monotonic);
+            asm volatile ("" ::: .{ .memory = true });
+        } else {
+            @atomicStore(bool, &heap.busy, busy, .seq_cst);
+        }
+    }
+
+    fn followRequests(heap: *Heap) void {
+        const wanted = flush_wanted.load(.monotonic);
+        if (heap.flush_seen == wanted) return;
+        heap.flush_seen = wanted;
+        heap.flushAll();
+    }
+};
+
+const no_view: page_map.View = .{ .bytes = undefined, .first = 0, .count = 0 };
+pub const empty_heap: Heap = .of(.empty, no_view);
+pub const dead_heap: Heap = .of(.dead, no_view);
+
+/// Counts requests that every thread flush its magazines at its next slow path.
+var flush_wanted: std.atomic.Value(u32) = .init(0);
+
+/// A block of at least `size` bytes, aligned to 16 (to 8 for up to 8 bytes). Null when memory is out.
+pub inline fn allocate(size: usize) ?[*]u8 {
+    const heap = thread_slot.get();
+    if (size > geometry.tiny_bytes_max) return allocateAboveTiny(heap, size);
+    const class = size_class.tiny_table[(size + 7) >> 3];
+    const address = heap.magazines[class].pop();
+    if (address == 0) return allocateSlow(heap, class);
+    return @ptrFromInt(address);
+}
+
+/// As `allocate`, all zero.
+pub fn allocateZeroed(size: usize) ?[*]u8 {
+    if (size > geometry.small_bytes_max) {
+        const block = allocateAboveSmall(size, 1) orelse return null;
+        const memory: [*]u8 = @ptrFromInt(block.address);
+        if (!block.zeroed) @memset(memory[0..size], 0);
+        return memory;
+    }
+    const memory = allocate(size) orelse return null;
+    @memset(memory[0..size], 0);
+    return memory;
+}
+
+/// A block of at least `size` bytes at a multiple of `alignment`, a power of two.
+pub fn allocateAligned(size: usize, alignment: usize) ?[*]u8 {
+    assert(std.math.isPowerOfTwo(alignment));
+    const class = size_class.ofAligned(size, alignment);
+    if (class == size_class.none) {
+        const block = allocateAboveSmall(size, alignment) orelse return null;
+        return @ptrFromInt(block.address);
+    }
+    const heap = thread_slot.get();
+    const address = heap.magazines[class].pop();
+    if (address == 0) return allocateSlow(heap, class);
+    return @ptrFromInt(address);
+}
+
+/// Takes a block back; null is nothing. Anything else ends the process with a message.
+pub inline fn free(block: ?*anyopaque) void {
+    const address = @intFromPtr(block);
+    const heap = thread_slot.get();
+    if (!heap.magazines[heap.view.entryOf(address)].push(address)) freeSlow(heap, address);
+}
+
+/// The bytes that may be used of a block of ours.
+pub fn usableBytes(block: *anyopaque) usize {
+    const address = @intFromPtr(block);
+    return switch (page_map.entry(address)) {
+        size_class.none => fatal.misuse(.not_ours, address, 0),
+        page_map.large => large.usableBytes(address),
+        page_map.huge => huge.usableBytes(address),
+        else => |class| size_class.blockBytes(class),
+    };
+}
+
+/// A block of `size` bytes with the contents of `block` as far as both reach. Null when memory is out, and
+/// `block` is as it was then. `size` is not 0.
+pub fn resize(block: *anyopaque, size: usize) ?[*]u8 {
+    const address = @intFromPtr(block);
+    const entry = page_map.entry(address);
+    const usable = usableBytes(block);
+    const in_place = switch (entry) {
+        page_map.huge => size > geometry.large_bytes_max,
+        page_map.large => size > geometry.small_bytes_max and size <= usable,
+        // A block that would be under half full moves to a smaller one.
+        else => size <= usable and (size > usable / 2 or usable <= geometry.alignment_default),
+    };
+    if (in_place) {
+        if (entry == page_map.large) large.shrink(address, size);
+        if (entry != page_map.huge) return @ptrCast(block);
+        if (size > geometry.request_bytes_max) return null;
+        if (huge.resize(address, size)) |moved| return @ptrFromInt(moved);
+        if (size <= usable) return @ptrCast(block);
+    }
+    const moved = allocate(size) orelse return if (size <= usable) @ptrCast(block) else null;
+    const kept = @min(size, usable);
+    @memcpy(moved[0..kept], @as([*]const u8, @ptrCast(block))[0..kept]);
+    free(block);
+    return moved;
+}
+
+/// Returns every block that this thread has in its magazine of a class, and the class's cold magazine, and
+/// unmaps what became empty.
+pub fn flushMagazine(class: Class) void {
+    const heap = thread_slot.get();
+    if (heap.kind == .live) {
+        heap.setBusy(true);
+        defer heap.setBusy(false);
+        heap.flushClass(class);
+    }
+    central.giveBackAll(class);
+    _ = superslabs.purge();
+}
+
+/// Returns every block in this thread's magazines, in all cold magazines and in those of ended threads, asks
+/// the other threads to do the same at their next slow path, and unmaps what became empty.
+pub fn flushMagazines() void {
+    _ = reclaim();
+}
+
+/// Gives back to the OS all that is free and can be found without another thread's help. Returns the bytes.
+pub fn purge() usize {
+    return reclaim();
+}
+
+fn reclaim() usize {
+    const wanted = flush_wanted.fetchAdd(1, .monotonic) +% 1;
+    const heap = thread_slot.get();
+    if (heap.kind == .live) {
+        heap.flush_seen = wanted;
+        heap.flushAll();
+    }
+    lifecycle.flushIdleHeaps();
+    for (1..size_class.count + 1) |class| central.giveBackAll(@intCast(class));
+    huge.purge();
+    return superslabs.purge();
+}
+
+noinline fn allocateAboveTiny(heap: *Heap, size: usize) ?[*]u8 {
+    if (size > geometry.small_bytes_max) {
+        const block = allocateAboveSmall(size, 1) orelse return null;
+        return @ptrFromInt(block.address);
+    }
+    const class = size_class.of(size);
+    const address = heap.magazines[class].pop();
+    if (address == 0) return allocateSlow(heap, class);
+    return @ptrFromInt(address);
+}
+
+/// The magazine of the class is empty.
+noinline fn allocateSlow(heap_found: *Heap, class: Class) ?[*]u8 {
+    @branchHint(.unlikely);
+    const heap = if (heap_found.kind == .empty) lifecycle.enter() orelse return null else heap_found;
+    const address = refill(heap, class);
+    if (address != 0) return @ptrFromInt(address);
+    // Memory is out. What lies unused in other classes may do.
+    _ = reclaim();
+    const again = refill(heap, class);
+    return if (again == 0) null else @ptrFromInt(again);
+}
+
+/// Brings blocks of a class into the magazine and takes one; 0 when there are none to be had.
+fn refill(heap: *Heap, class: Class) usize {
+    if (heap.kind == .live) {
+        heap.followRequests();
+        heap.setBusy(true);
+        defer heap.setBusy(false);
+        const shelf = &heap.shelves[class];
+        const magazine = &heap.magazines[class];
+        if (shelf.base != null or shelf.open(magazine, class)) {
+            shelf.missed = true;
+            shelf.flushed = 0;
+            const want = @min(magazines.refill_blocks[class], shelf.words / 2);
+            const taken = central.take(class, shelf.blocks(), want);
+            magazine.setTop(shelf.blocks() + taken);
+            return magazine.pop();
+        }
+    }
+    var one: [1]usize = undefined;
+    return if (central.take(class, &one, 1) == 1) one[0] else 0;
+}
+
+/// The magazine is full, or the address is not a block of a class, or the thread has no heap.
+noinline fn freeSlow(heap_found: *Heap, address: usize) void {
+    @branchHint(.unlikely);
+    if (address == 0) return;
+    const entry = page_map.entry(address);
+    switch (entry) {
+        size_class.none => fatal.misuse(.not_ours, address, 0),
+        page_map.large => return large.free(address),
+        page_map.huge => return huge.free(address),
+        else => {},
+    }
+    const heap = switch (heap_found.kind) {
+        .empty => lifecycle.enter() orelse return central.giveBack(entry, &.{address}, .keep_last),
+        .live => heap_found,
+        .dead => return central.giveBack(entry, &.{address}, .keep_last),
+    };
+    if (heap.kind == .dead) return central.giveBack(entry, &.{address}, .keep_last);
+    heap.followRequests();
+    heap.setBusy(true);
+    defer heap.setBusy(false);
+    const shelf = &heap.shelves[entry];
+    const magazine = &heap.magazines[entry];
+    if (shelf.base == null) {
+        if (!shelf.open(magazine, entry)) return central.giveBack(entry, &.{address}, .keep_last);
+    } else if (magazine.top == magazine.limit) {
+        makeRoom(shelf, magazine, entry);
+    }
+    if (!magazine.push(address)) unreachable;
+}
+
+/// The magazine is full: it grows if it also ran empty since the last time, else half of it is flushed. After
+/// a long phase of nothing but frees it shrinks, since blocks in magazines keep slabs from becoming empty.
+fn makeRoom(shelf: *Shelf, magazine: *Magazine, class: Class) void {
+    const missed = shelf.missed;
+    shelf.missed = false;
+    if (missed and shelf.grow(magazine, class)) return;
+    const shrinking = shelf.flushed > 4 * @as(u32, magazines.words_max[class]);
+    const held = shelf.count(magazine);
+    const kept = if (shrinking) held / 4 else held / 2;
+    const blocks = shelf.blocks();
+    central.flush(class, blocks[0 .. held - kept]);
+    std.mem.copyForwards(usize, blocks[0..kept], blocks[held - kept .. held]);
+    magazine.setTop(blocks + kept);
+    shelf.flushed +|= @intCast(held - kept);
+    if (shrinking) shelf.shrink(magazine, class);
+}
+
+const Block = large.Block;
+
+/// A block with a run or a mapping of its own.
+noinline fn allocateAboveSmall(size: usize, alignment: usize) ?Block {
+    if (size > geometry.request_bytes_max) return null;
+    if (thread_slot.get().kind == .empty and lifecycle.enter() == null) return null;
+    if (allocateRunOrMapping(size, alignment)) |block| return block;
+    _ = reclaim();
+    return allocateRunOrMapping(size, alignment);
+}
+
+fn allocateRunOrMapping(size: usize, alignment: usize) ?Block {
+    if (size <= geometry.large_bytes_max and alignment <= geometry.granule_bytes) {
+        return large.allocate(size);
+    }
+    const address = huge.allocate(size, alignment) orelse return null;
+    return .{ .address = address, .zeroed = true };
+}
+
+comptime {
+    assert(@sizeOf(Heap) <= 4096);
+}

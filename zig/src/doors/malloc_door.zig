@@ -1,0 +1,130 @@
+//! The malloc family under its libc names, for the object that is preloaded. Nothing but translation: errno,
+//! overflow, and what each function says of odd arguments (glibc 2.36 and C23).
+
+const std = @import("std");
+const builtin = @import("builtin");
+const geometry = @import("../numbers/geometry.zig");
+const os = @import("../platform/os.zig");
+const heap = @import("../allocator/heap.zig");
+
+const errno_code = std.os.linux.E;
+
+extern fn __errno_location() *c_int;
+
+fn outOfMemory() ?*anyopaque {
+    @branchHint(.cold);
+    __errno_location().* = @backingInt(errno_code.NOMEM);
+    return null;
+}
+
+fn invalid() ?*anyopaque {
+    @branchHint(.cold);
+    __errno_location().* = @backingInt(errno_code.INVAL);
+    return null;
+}
+
+fn malloc(size: usize) callconv(.c) ?*anyopaque {
+    return heap.allocate(size) orelse outOfMemory();
+}
+
+fn free(block: ?*anyopaque) callconv(.c) void {
+    heap.free(block);
+}
+
+fn calloc(count: usize, size: usize) callconv(.c) ?*anyopaque {
+    const bytes, const overflow = @mulWithOverflow(count, size);
+    if (overflow != 0) return outOfMemory();
+    return heap.allocateZeroed(bytes) orelse outOfMemory();
+}
+
+/// A size of 0 frees the block and returns NULL, as in glibc.
+fn realloc(block: ?*anyopaque, size: usize) callconv(.c) ?*anyopaque {
+    const present = block orelse return malloc(size);
+    if (size == 0) {
+        heap.free(present);
+        return null;
+    }
+    return heap.resize(present, size) orelse outOfMemory();
+}
+
+fn reallocarray(block: ?*anyopaque, count: usize, size: usize) callconv(.c) ?*anyopaque {
+    const bytes, const overflow = @mulWithOverflow(count, size);
+    if (overflow != 0) return outOfMemory();
+    return realloc(block, bytes);
+}
+
+fn allocateAligned(alignment: usize, size: usize) ?*anyopaque {
+    return heap.allocateAligned(size, alignment) orelse outOfMemory();
+}
+
+/// An alignment that is no power of two is rounded up to one, as in glibc.
+fn memalign(alignment: usize, size: usize) callconv(.c) ?*anyopaque {
+    const rounded = std.math.ceilPowerOfTwo(usize, @max(alignment, 1)) catch return invalid();
+    return allocateAligned(rounded, size);
+}
+
+/// An alignment that is no power of two is an error (C23). The size need not be a multiple of it.
+fn aligned_alloc(alignment: usize, size: usize) callconv(.c) ?*anyopaque {
+    if (!std.math.isPowerOfTwo(@max(alignment, 1)) or alignment == 0) return invalid();
+    return allocateAligned(alignment, size);
+}
+
+/// The result is in what it returns; errno and, on error, `*block` stay as they were.
+fn posix_memalign(block: *?*anyopaque, alignment: usize, size: usize) callconv(.c) c_int {
+    const usable = alignment >= @sizeOf(*anyopaque) and std.math.isPowerOfTwo(alignment);
+    if (!usable) return @backingInt(errno_code.INVAL);
+    block.* = heap.allocateAligned(size, alignment) orelse return @backingInt(errno_code.NOMEM);
+    return 0;
+}
+
+fn valloc(size: usize) callconv(.c) ?*anyopaque {
+    return allocateAligned(os.pageBytes(), size);
+}
+
+/// The size is rounded up to whole pages, one at least.
+fn pvalloc(size: usize) callconv(.c) ?*anyopaque {
+    const page_bytes = os.pageBytes();
+    if (size > geometry.request_bytes_max) return outOfMemory();
+    return allocateAligned(page_bytes, std.mem.alignForward(usize, @max(size, 1), page_bytes));
+}
+
+fn malloc_usable_size(block: ?*anyopaque) callconv(.c) usize {
+    return heap.usableBytes(block orelse return 0);
+}
+
+fn free_sized(block: ?*anyopaque, size: usize) callconv(.c) void {
+    _ = size;
+    heap.free(block);
+}
+
+fn free_aligned_sized(block: ?*anyopaque, alignment: usize, size: usize) callconv(.c) void {
+    _ = alignment;
+    _ = size;
+    heap.free(block);
+}
+
+/// 1 if memory went back to the OS. `pad` speaks of the top of a heap, of which there is none here.
+fn malloc_trim(pad: usize) callconv(.c) c_int {
+    _ = pad;
+    return @intFromBool(heap.purge() > 0);
+}
+
+comptime {
+    for (.{
+        .{ "malloc", &malloc },
+        .{ "free", &free },
+        .{ "cfree", &free },
+        .{ "calloc", &calloc },
+        .{ "realloc", &realloc },
+        .{ "reallocarray", &reallocarray },
+        .{ "memalign", &memalign },
+        .{ "aligned_alloc", &aligned_alloc },
+        .{ "posix_memalign", &posix_memalign },
+        .{ "valloc", &valloc },
+        .{ "pvalloc", &pvalloc },
+        .{ "malloc_usable_size", &malloc_usable_size },
+        .{ "free_sized", &free_sized },
+        .{ "free_aligned_sized", &free_aligned_sized },
+        .{ "malloc_trim", &malloc_trim },
+    }) |entry| @export(entry[1], .{ .name = entry[0] });
+}

@@ -1,0 +1,56 @@
+//! hakmem for Zig programs: `allocator` is a `std.mem.Allocator`. Also the root of the unit tests.
+
+const std = @import("std");
+const heap = @import("allocator/heap.zig");
+
+/// Serves any number of threads. Never fails but when the OS refuses memory.
+pub const allocator: std.mem.Allocator = .{
+    .ptr = undefined,
+    .vtable = &.{ .alloc = alloc, .resize = resize, .remap = remap, .free = free },
+};
+
+/// Gives back to the OS all that is free. Returns the bytes.
+pub const purge = heap.purge;
+
+fn alloc(_: *anyopaque, len: usize, alignment: std.mem.Alignment, _: usize) ?[*]u8 {
+    const bytes = alignment.toByteUnits();
+    // A block is aligned as its class is; the classes of small sizes suit every alignment up to the size.
+    if (bytes <= 8) return heap.allocate(len);
+    return heap.allocateAligned(len, bytes);
+}
+
+fn resize(_: *anyopaque, memory: []u8, _: std.mem.Alignment, new_len: usize, _: usize) bool {
+    return new_len <= heap.usableBytes(memory.ptr);
+}
+
+fn remap(_: *anyopaque, memory: []u8, alignment: std.mem.Alignment, new_len: usize, _: usize) ?[*]u8 {
+    if (new_len <= heap.usableBytes(memory.ptr)) return memory.ptr;
+    // Moving keeps only the alignment that every block has.
+    if (alignment.toByteUnits() > 8) return null;
+    return heap.resize(memory.ptr, new_len);
+}
+
+fn free(_: *anyopaque, memory: []u8, _: std.mem.Alignment, _: usize) void {
+    heap.free(memory.ptr);
+}
+
+test {
+    _ = @import("numbers/geometry.zig");
+    _ = @import("numbers/size_class.zig");
+    _ = @import("numbers/bitmap.zig");
+    _ = @import("platform/os.zig");
+    _ = @import("platform/lock.zig");
+    _ = @import("memory/page_map.zig");
+    _ = @import("memory/metadata.zig");
+    _ = @import("memory/registry.zig");
+    _ = @import("memory/slab.zig");
+    _ = @import("memory/superslab.zig");
+    _ = @import("memory/large.zig");
+    _ = @import("memory/huge.zig");
+    _ = @import("motion/magazine.zig");
+    _ = @import("motion/central.zig");
+    _ = @import("allocator/heap_test.zig");
+    _ = @import("seeing/fatal.zig");
+    _ = @import("seeing/stats.zig");
+    _ = @import("doors/abi_manifest.zig");
+}

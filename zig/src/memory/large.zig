@@ -1,0 +1,68 @@
+//! Large blocks, above the size classes and up to 1 MiB: a run of granules each, straight from the page heap.
+//!
+//! A block starts on a granule, so it is aligned to 64 KiB. Rounding up to granules costs address space
+//! only: pages that the caller does not touch are never resident.
+
+const std = @import("std");
+const geometry = @import("../numbers/geometry.zig");
+const page_map = @import("page_map.zig");
+const registry = @import("registry.zig");
+const superslabs = @import("superslab.zig");
+const Superslab = superslabs.Superslab;
+const fatal = @import("../seeing/fatal.zig");
+const assert = std.debug.assert;
+
+pub const Block = struct {
+    address: usize,
+    /// The block reads as zero.
+    zeroed: bool,
+};
+
+pub fn granulesFor(bytes: usize) u32 {
+    assert(bytes <= geometry.large_bytes_max);
+    return @intCast(@max(1, (bytes + geometry.granule_bytes - 1) >> geometry.granule_shift));
+}
+
+pub fn allocate(bytes: usize) ?Block {
+    const run = superslabs.allocateRun(granulesFor(bytes)) orelse return null;
+    page_map.write(run.address(), 1, page_map.large);
+    return .{ .address = run.address(), .zeroed = run.clean };
+}
+
+pub fn free(address: usize) void {
+    const superslab = superslabOf(address);
+    page_map.write(address, 1, 0);
+    superslabs.freeRun(superslab, superslab.granuleOf(address));
+    superslabs.settle();
+}
+
+/// Gives back all but what `bytes` need. The block stays where it is.
+pub fn shrink(address: usize, bytes: usize) void {
+    const superslab = superslabOf(address);
+    const granules = granulesFor(bytes);
+    if (granules >= superslab.run_granules[superslab.granuleOf(address)]) return;
+    superslabs.shrinkRun(superslab, superslab.granuleOf(address), granules);
+    superslabs.settle();
+}
+
+pub fn usableBytes(address: usize) usize {
+    return superslabOf(address).runBytes(address);
+}
+
+fn superslabOf(address: usize) *Superslab {
+    if (address & (geometry.granule_bytes - 1) != 0) fatal.misuse(.inside_block, address, 0);
+    return registry.find(Superslab, address).?;
+}
+
+test "large: blocks are aligned to a granule, zero when fresh, and shrink in place" {
+    try std.testing.expect(page_map.start());
+    const block = allocate(300 * 1024).?;
+    try std.testing.expectEqual(0, block.address % geometry.granule_bytes);
+    try std.testing.expectEqual(5 * geometry.granule_bytes, usableBytes(block.address));
+    try std.testing.expectEqual(page_map.large, page_map.entry(block.address));
+    shrink(block.address, 130 * 1024);
+    try std.testing.expectEqual(3 * geometry.granule_bytes, usableBytes(block.address));
+    free(block.address);
+    try std.testing.expectEqual(0, page_map.entry(block.address));
+    superslabs.verify();
+}

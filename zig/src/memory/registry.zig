@@ -1,0 +1,87 @@
+//! From an address to the record of the superslab or huge block that starts its 2 MiB: a table of two
+//! levels, of which only the touched parts cost memory. Only slow paths come here.
+//!
+//! An entry is written before the page map says that the address is ours, and taken out after it says that
+//! it is no longer, so whoever came by the page map finds it. Superslabs and huge blocks both start at a
+//! multiple of 2 MiB, so no entry is ever asked for by two.
+
+const std = @import("std");
+const geometry = @import("../numbers/geometry.zig");
+const os = @import("../platform/os.zig");
+const Lock = @import("../platform/lock.zig").Lock;
+const assert = std.debug.assert;
+
+const leaf_shift = 13;
+const leaf_entries = 1 << leaf_shift;
+const Leaf = [leaf_entries]?*anyopaque;
+
+var root: [geometry.superslab_number_count >> leaf_shift]?*Leaf = @splat(null);
+var mapped_bytes: usize = 0;
+var lock: Lock = .{};
+
+pub fn locks() [1]*Lock {
+    return .{&lock};
+}
+
+/// Makes room for a record of the 2 MiB at `address`. False when the OS refuses memory for the table.
+pub fn prepare(address: usize) bool {
+    const number = address >> geometry.superslab_shift;
+    lock.lock();
+    defer lock.unlock();
+    if (root[number >> leaf_shift] != null) return true;
+    const memory = os.map(@sizeOf(Leaf), .read_write, 0) orelse return false;
+    // Partner: the load in `mappedBytes`.
+    _ = @atomicRmw(usize, &mapped_bytes, .Add, @sizeOf(Leaf), .monotonic);
+    // Partner: the load in `find`.
+    @atomicStore(?*Leaf, &root[number >> leaf_shift], @ptrFromInt(memory), .release);
+    return true;
+}
+
+/// Enters a record for the 2 MiB at `address`, for which `prepare` has made room.
+pub fn insert(address: usize, record: *anyopaque) void {
+    const number = address >> geometry.superslab_shift;
+    assert(address & (geometry.superslab_bytes - 1) == 0);
+    // Partner: the store in `prepare`.
+    const leaf = @atomicLoad(?*Leaf, &root[number >> leaf_shift], .acquire).?;
+    assert(leaf[number & (leaf_entries - 1)] == null);
+    // Partner: the load in `find`.
+    @atomicStore(?*anyopaque, &leaf[number & (leaf_entries - 1)], record, .release);
+}
+
+pub fn remove(address: usize) void {
+    const number = address >> geometry.superslab_shift;
+    const leaf = root[number >> leaf_shift].?;
+    assert(leaf[number & (leaf_entries - 1)] != null);
+    // Partner: the load in `find`.
+    @atomicStore(?*anyopaque, &leaf[number & (leaf_entries - 1)], null, .release);
+}
+
+/// The record of the 2 MiB that `address` lies in; null if none was entered.
+pub fn find(comptime Record: type, address: usize) ?*Record {
+    const number = address >> geometry.superslab_shift;
+    // Partner: the store in `prepare`.
+    const leaf = @atomicLoad(?*Leaf, &root[number >> leaf_shift], .acquire) orelse return null;
+    // Partners: the stores in `insert` and `remove`.
+    const record = @atomicLoad(?*anyopaque, &leaf[number & (leaf_entries - 1)], .acquire);
+    return @ptrCast(@alignCast(record orelse return null));
+}
+
+pub fn mappedBytes() usize {
+    // Partner: the addition in `prepare`.
+    return @atomicLoad(usize, &mapped_bytes, .monotonic);
+}
+
+test "registry: entries are found by every address of their 2 MiB, and by no other" {
+    var one: u64 = 1;
+    var other: u64 = 2;
+    const base: usize = 0x3ff0_0000_0000;
+    try std.testing.expectEqual(null, find(u64, base));
+    try std.testing.expect(prepare(base) and prepare(base + geometry.superslab_bytes));
+    insert(base, &one);
+    insert(base + geometry.superslab_bytes, &other);
+    try std.testing.expectEqual(&one, find(u64, base + geometry.superslab_bytes - 1).?);
+    try std.testing.expectEqual(&other, find(u64, base + geometry.superslab_bytes).?);
+    remove(base);
+    try std.testing.expectEqual(null, find(u64, base));
+    remove(base + geometry.superslab_bytes);
+}

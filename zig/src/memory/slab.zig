@@ -1,0 +1,211 @@
+//! A slab: a run of granules cut into blocks of one size class.
+//!
+//! Its record and its bitmap lie outside the blocks. A bit is set where a block is free *and* known to the
+//! slab: blocks in use and blocks in magazines look alike here. Blocks from `carved` on were never handed
+//! out; they need no bit, so a slab that only grows never touches its bitmap.
+//!
+//! All functions are called under the lock of the slab's class.
+
+const std = @import("std");
+const geometry = @import("../numbers/geometry.zig");
+const size_class = @import("../numbers/size_class.zig");
+const bitmap = @import("../numbers/bitmap.zig");
+const fatal = @import("../seeing/fatal.zig");
+const assert = std.debug.assert;
+
+pub const words_per_granule = geometry.slab_words_max;
+
+pub const Slab = extern struct {
+    /// Neighbours in the list of slabs of the class that can give blocks.
+    next: ?*Slab,
+    previous: ?*Slab,
+    /// The address of block 0.
+    base: usize,
+    /// The primary bitmap. All zero while the slab belongs to no class.
+    words: [*]u64,
+    /// One bit for each word that is not zero.
+    summary: bitmap.Summary,
+    /// Blocks 0 … carved - 1 have been handed out at least once.
+    carved: u16,
+    /// Set bits in the bitmap.
+    free: u16,
+    class: size_class.Class,
+    listed: bool,
+    _reserved: [10]u8,
+
+    comptime {
+        assert(@sizeOf(Slab) == 64);
+        assert(words_per_granule * geometry.word_blocks <= std.math.maxInt(u16));
+    }
+
+    /// Makes a slab of a run whose bitmap is all zero.
+    pub fn begin(slab: *Slab, base: usize, words: [*]u64, class: size_class.Class) void {
+        slab.* = .{
+            .next = null,
+            .previous = null,
+            .base = base,
+            .words = words,
+            .summary = .{},
+            .carved = 0,
+            .free = 0,
+            .class = class,
+            .listed = false,
+            ._reserved = @splat(0),
+        };
+    }
+
+    /// Leaves the bitmap all zero for the next slab of the run.
+    pub fn end(slab: *Slab) void {
+        assert(slab.isEmpty());
+        assert(!slab.listed);
+        @memset(slab.words[0..slab.wordsInUse()], 0);
+        slab.class = size_class.none;
+    }
+
+    /// No block of it is in use or in a magazine.
+    pub inline fn isEmpty(slab: *const Slab) bool {
+        return slab.free == slab.carved;
+    }
+
+    /// No other slab is in the list that it is in.
+    pub inline fn isOnly(slab: *const Slab) bool {
+        return slab.next == null and slab.previous == null;
+    }
+
+    /// It can give a block.
+    pub inline fn hasBlocks(slab: *const Slab) bool {
+        return slab.free != 0 or slab.carved < size_class.shapes[slab.class].blocks;
+    }
+
+    /// Moves up to `want` blocks into `out`, the lowest address last. Returned blocks are preferred to
+    /// fresh ones. Zero means that the slab has none.
+    pub fn take(slab: *Slab, out: [*]usize, want: u32) u32 {
+        assert(want > 0);
+        if (slab.summary.first()) |word| return slab.takeFromWord(word, out, want);
+        return slab.carve(out, want);
+    }
+
+    fn takeFromWord(slab: *Slab, word: u32, out: [*]usize, want: u32) u32 {
+        const block_bytes = size_class.blockBytes(slab.class);
+        var mask = bitmap.lowest(slab.words[word], want);
+        assert(mask != 0);
+        slab.words[word] ^= mask;
+        if (slab.words[word] == 0) slab.summary.clear(word);
+        const taken: u16 = @popCount(mask);
+        slab.free -= taken;
+        var at: u32 = 0;
+        while (mask != 0) : (at += 1) {
+            const bit: u32 = 63 - @as(u32, @clz(mask));
+            mask ^= @as(u64, 1) << @intCast(bit);
+            out[at] = slab.base + (word * geometry.word_blocks + bit) * block_bytes;
+        }
+        return taken;
+    }
+
+    fn carve(slab: *Slab, out: [*]usize, want: u32) u32 {
+        const shape = &size_class.shapes[slab.class];
+        const taken = @min(want, shape.blocks - slab.carved);
+        var address = slab.base + @as(usize, slab.carved + taken) * shape.block_bytes;
+        for (0..taken) |at| {
+            address -= shape.block_bytes;
+            out[at] = address;
+        }
+        slab.carved += @intCast(taken);
+        return taken;
+    }
+
+    /// Takes one block back. Ends the process when it can see that the caller had no such block.
+    pub inline fn put(slab: *Slab, address: usize) void {
+        const shape = &size_class.shapes[slab.class];
+        const offset = address - slab.base;
+        const block = shape.index(offset);
+        if (block * @as(usize, shape.block_bytes) != offset) {
+            fatal.misuse(.inside_block, address, shape.block_bytes);
+        }
+        if (block >= slab.carved) fatal.misuse(.never_allocated, address, shape.block_bytes);
+        const word = block / geometry.word_blocks;
+        const bit = @as(u64, 1) << @intCast(block % geometry.word_blocks);
+        const before = slab.words[word];
+        if (before & bit != 0) fatal.misuse(.double_free, address, shape.block_bytes);
+        slab.words[word] = before | bit;
+        if (before == 0) slab.summary.set(word);
+        slab.free += 1;
+    }
+
+    fn wordsInUse(slab: *const Slab) usize {
+        return std.math.divCeil(usize, slab.carved, geometry.word_blocks) catch unreachable;
+    }
+
+    /// Panics unless counts, bitmap and summary agree. For tests.
+    pub fn verify(slab: *const Slab) void {
+        const shape = &size_class.shapes[slab.class];
+        assert(slab.carved <= shape.blocks);
+        var free: u32 = 0;
+        for (0..@as(usize, shape.granules) * words_per_granule) |word| {
+            const bits = slab.words[word];
+            free += @popCount(bits);
+            if (word < 128) assert(slab.summary.has(@intCast(word)) == (bits != 0));
+            const first_block = word * geometry.word_blocks;
+            if (bits != 0) assert(first_block + 63 - @clz(bits) < slab.carved);
+        }
+        assert(free == slab.free);
+    }
+};
+
+test "slab: random takes and puts agree with a model, for every class" {
+    const gpa = std.testing.allocator;
+    var random_source = std.Random.DefaultPrng.init(std.testing.random_seed);
+    const random = random_source.random();
+    const words = try gpa.alloc(u64, 16 * words_per_granule);
+    defer gpa.free(words);
+    @memset(words, 0);
+    var out: [64]usize = undefined;
+
+    for (1..size_class.count + 1) |class_number| {
+        const class: size_class.Class = @intCast(class_number);
+        const shape = &size_class.shapes[class];
+        var slab: Slab = undefined;
+        const base = 0x7000_0000_0000;
+        slab.begin(base, words.ptr, class);
+        // The model: who holds each block, and the list of held blocks.
+        const held = try gpa.alloc(bool, shape.blocks);
+        defer gpa.free(held);
+        @memset(held, false);
+        var blocks: std.ArrayList(u32) = .empty;
+        defer blocks.deinit(gpa);
+
+        for (0..400) |step| {
+            const growing = random.uintLessThan(usize, 400) > step;
+            if (growing) {
+                const want = random.intRangeAtMost(u32, 1, 64);
+                const taken = slab.take(&out, want);
+                try std.testing.expect(taken <= want);
+                try std.testing.expect((taken == 0) == (blocks.items.len == shape.blocks));
+                for (out[0..taken], 0..) |address, at| {
+                    const offset = address - base;
+                    try std.testing.expectEqual(0, offset % shape.block_bytes);
+                    if (at > 0) try std.testing.expect(address < out[at - 1]);
+                    const block = offset / shape.block_bytes;
+                    try std.testing.expect(block < shape.blocks);
+                    try std.testing.expect(!held[block]);
+                    held[block] = true;
+                    try blocks.append(gpa, @intCast(block));
+                }
+            } else {
+                for (0..random.intRangeAtMost(usize, 1, 100)) |_| {
+                    if (blocks.items.len == 0) break;
+                    const block = blocks.swapRemove(random.uintLessThan(usize, blocks.items.len));
+                    held[block] = false;
+                    slab.put(base + @as(usize, block) * shape.block_bytes);
+                }
+            }
+            try std.testing.expectEqual(blocks.items.len == 0, slab.isEmpty());
+            try std.testing.expectEqual(blocks.items.len < shape.blocks, slab.hasBlocks());
+            slab.verify();
+        }
+        for (blocks.items) |block| slab.put(base + @as(usize, block) * shape.block_bytes);
+        slab.verify();
+        slab.end();
+        for (words) |word| try std.testing.expectEqual(0, word);
+    }
+}

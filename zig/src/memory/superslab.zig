@@ -1,0 +1,532 @@
+//! The page heap: superslabs of 2 MiB from the OS, handed out as runs of 64 KiB granules, for slabs and for
+//! large blocks alike.
+//!
+//! A run comes from the superslab whose longest free run is the shortest that fits, so that others can become
+//! empty. An empty superslab is unmapped, but for one that is kept for the next request. Free granules that
+//! still hold pages are counted ("dirty"), and past a budget their pages are given back.
+//! A superslab that the OS refuses is counted, logged once, and asked for again at the next request.
+//!
+//! The lock is held for a few instructions, never while memory is given back: what must be unmapped or purged
+//! is set aside under the lock and done by `settle`, which slow paths call when they hold no lock.
+
+const std = @import("std");
+const geometry = @import("../numbers/geometry.zig");
+const bitmap = @import("../numbers/bitmap.zig");
+const os = @import("../platform/os.zig");
+const page_map = @import("page_map.zig");
+const registry = @import("registry.zig");
+const Slab = @import("slab.zig").Slab;
+const words_per_granule = @import("slab.zig").words_per_granule;
+const Lock = @import("../platform/lock.zig").Lock;
+const Line = @import("../seeing/fatal.zig").Line;
+const assert = std.debug.assert;
+
+const all_granules: bitmap.Granules = 0xffff_ffff;
+const bin_count = geometry.superslab_granules + 1;
+
+pub const Superslab = extern struct {
+    base: usize,
+    /// Neighbours among the superslabs with the same longest free run.
+    bin_next: ?*Superslab,
+    bin_previous: ?*Superslab,
+    /// Neighbours among all superslabs; `next` also links unused records and the doomed.
+    next: ?*Superslab,
+    previous: ?*Superslab,
+    /// The primary bitmaps of the 32 granules.
+    words: [*]u64,
+    free: bitmap.Granules,
+    /// Free granules that may hold pages.
+    dirty: bitmap.Granules,
+    /// The longest run in `free`: the bin that the superslab is in.
+    longest: u8,
+    /// For each granule of a run, the first one; for the first, how many.
+    run_start: [geometry.superslab_granules]u8,
+    run_granules: [geometry.superslab_granules]u8,
+    slabs: [geometry.superslab_granules]Slab align(64),
+
+    pub inline fn granuleOf(superslab: *const Superslab, address: usize) u32 {
+        assert(address - superslab.base < geometry.superslab_bytes);
+        return @intCast((address - superslab.base) >> geometry.granule_shift);
+    }
+
+    /// The slab that an address lies in; the address is in a run that serves as a slab.
+    pub inline fn slabOf(superslab: *Superslab, address: usize) *Slab {
+        return &superslab.slabs[superslab.run_start[superslab.granuleOf(address)]];
+    }
+
+    pub fn runBytes(superslab: *const Superslab, address: usize) usize {
+        return @as(usize, superslab.run_granules[superslab.granuleOf(address)]) << geometry.granule_shift;
+    }
+};
+
+pub const Run = struct {
+    superslab: *Superslab,
+    start: u32,
+    /// No page of it has been written since the OS gave it: it reads as zero.
+    clean: bool,
+
+    pub fn address(run: Run) usize {
+        return run.superslab.base + (@as(usize, run.start) << geometry.granule_shift);
+    }
+
+    pub fn words(run: Run) [*]u64 {
+        return run.superslab.words + @as(usize, run.start) * words_per_granule;
+    }
+};
+
+pub const Counts = struct {
+    /// Superslabs mapped now, and of these the ones without any run in use.
+    mapped: usize = 0,
+    empty: usize = 0,
+    /// Events since the process began.
+    mapped_ever: usize = 0,
+    unmapped_ever: usize = 0,
+    refused_ever: usize = 0,
+    used_granules: usize = 0,
+    dirty_granules: usize = 0,
+    /// Memory mapped for records of superslabs.
+    record_bytes: usize = 0,
+};
+
+const records_per_group = 16;
+const record_bytes = @sizeOf(Superslab);
+const bitmap_bytes = geometry.superslab_granules * words_per_granule * @sizeOf(u64);
+/// Records lie together, then their bitmaps, so that a record costs little more than itself in pages.
+const group_records_bytes = std.mem.alignForward(usize, records_per_group * record_bytes, 64 * 1024);
+const group_bytes = group_records_bytes + records_per_group * bitmap_bytes;
+
+var lock: Lock = .{};
+var bins: [bin_count]?*Superslab = @splat(null);
+/// One bit for each bin that is not empty.
+var bins_present: u64 = 0;
+var all: ?*Superslab = null;
+var unused_records: ?*Superslab = null;
+var doomed: ?*Superslab = null;
+/// Set when `settle` has work. Written under the lock; read without it as a hint.
+var unsettled: bool = false;
+var counts: Counts = .{};
+var refusal_logged: bool = false;
+/// Where the next superslab would touch the last one, which saves a mapping count and a trim.
+var hint: usize = 0;
+
+pub fn locks() [1]*Lock {
+    return .{&lock};
+}
+
+pub fn count() Counts {
+    lock.lock();
+    defer lock.unlock();
+    return counts;
+}
+
+/// A run of `granules`. Null when the OS refuses.
+pub fn allocateRun(granules: u32) ?Run {
+    assert(granules >= 1 and granules <= geometry.superslab_granules);
+    lock.lock();
+    defer lock.unlock();
+    const fitting = bins_present >> @intCast(granules);
+    const superslab = if (fitting != 0)
+        bins[granules + @ctz(fitting)].?
+    else
+        add() orelse return null;
+
+    const start = bitmap.findRun(superslab.dirty, granules) orelse
+        bitmap.findRun(superslab.free, granules).?;
+    const mask = bitmap.run(start, granules);
+    const clean = superslab.dirty & mask == 0;
+    if (superslab.free == all_granules) counts.empty -= 1;
+    counts.dirty_granules -= @popCount(superslab.dirty & mask);
+    counts.used_granules += granules;
+    superslab.free &= ~mask;
+    superslab.dirty &= ~mask;
+    superslab.run_granules[start] = @intCast(granules);
+    for (start..start + granules) |granule| superslab.run_start[granule] = @intCast(start);
+    rebin(superslab);
+    return .{ .superslab = superslab, .start = start, .clean = clean };
+}
+
+/// Takes a run back. Its page map entries are 0 already, and nobody holds an address in it.
+pub fn freeRun(superslab: *Superslab, start: u32) void {
+    lock.lock();
+    defer lock.unlock();
+    freeGranules(superslab, start, superslab.run_granules[start]);
+    superslab.run_granules[start] = 0;
+}
+
+/// Takes back all but the first `granules` of a run.
+pub fn shrinkRun(superslab: *Superslab, start: u32, granules: u32) void {
+    lock.lock();
+    defer lock.unlock();
+    const before = superslab.run_granules[start];
+    assert(granules >= 1 and granules < before);
+    superslab.run_granules[start] = @intCast(granules);
+    freeGranules(superslab, start + granules, before - granules);
+}
+
+fn freeGranules(superslab: *Superslab, start: u32, granules: u32) void {
+    const mask = bitmap.run(start, granules);
+    assert(superslab.free & mask == 0);
+    superslab.free |= mask;
+    superslab.dirty |= mask;
+    counts.used_granules -= granules;
+    counts.dirty_granules += granules;
+    becameFree(superslab);
+    if (counts.dirty_granules > dirtyBudget()) setUnsettled(true);
+}
+
+/// The superslab gained free granules: it changes its bin, or is doomed.
+fn becameFree(superslab: *Superslab) void {
+    rebin(superslab);
+    if (superslab.free != all_granules) return;
+    counts.empty += 1;
+    if (counts.empty > 1) doom(superslab);
+}
+
+fn dirtyBudget() usize {
+    return @max(geometry.dirty_granules_min, counts.used_granules >> geometry.dirty_share_shift);
+}
+
+/// Takes an empty superslab out of service; `settle` unmaps it.
+fn doom(superslab: *Superslab) void {
+    assert(superslab.free == all_granules);
+    counts.empty -= 1;
+    counts.dirty_granules -= @popCount(superslab.dirty);
+    counts.mapped -= 1;
+    unbin(superslab);
+    unlink(superslab);
+    registry.remove(superslab.base);
+    superslab.next = doomed;
+    doomed = superslab;
+    setUnsettled(true);
+}
+
+/// Does what was set aside: unmaps doomed superslabs, and purges dirty granules down to half the budget.
+/// The caller holds no lock.
+pub inline fn settle() void {
+    // Partner: `setUnsettled`. A stale answer only delays the work to the next slow path.
+    if (@atomicLoad(bool, &unsettled, .monotonic)) settleSlow();
+}
+
+noinline fn settleSlow() void {
+    lock.lock();
+    setUnsettled(false);
+    const excess = counts.dirty_granules > dirtyBudget();
+    const limit = dirtyBudget() / 2;
+    lock.unlock();
+    _ = unmapDoomed();
+    if (excess) _ = purgeTo(limit);
+}
+
+/// Gives back every free granule and every empty superslab. Returns the bytes.
+pub fn purge() usize {
+    lock.lock();
+    var superslab = all;
+    while (superslab) |one| {
+        superslab = one.next;
+        if (one.free == all_granules) doom(one);
+    }
+    lock.unlock();
+    return unmapDoomed() + purgeTo(0);
+}
+
+fn unmapDoomed() usize {
+    var bytes: usize = 0;
+    while (true) {
+        lock.lock();
+        const superslab = doomed orelse {
+            lock.unlock();
+            return bytes;
+        };
+        doomed = superslab.next;
+        lock.unlock();
+
+        const dirty_bytes = @as(usize, @popCount(superslab.dirty)) << geometry.granule_shift;
+        if (os.unmap(superslab.base, geometry.superslab_bytes)) {
+            lock.lock();
+            counts.unmapped_ever += 1;
+            superslab.next = unused_records;
+            unused_records = superslab;
+            lock.unlock();
+        } else {
+            // The kernel can refuse to split a mapping. The memory goes back all the same, and the
+            // superslab stays in service for want of another way to be rid of it.
+            _ = os.release(superslab.base, geometry.superslab_bytes);
+            lock.lock();
+            superslab.dirty = 0;
+            superslab.free = all_granules;
+            counts.empty += 1;
+            enter(superslab);
+            lock.unlock();
+            return bytes + dirty_bytes;
+        }
+        bytes += dirty_bytes;
+    }
+}
+
+/// Gives back the pages of free granules until at most `limit` dirty ones are left.
+fn purgeTo(limit: usize) usize {
+    var bytes: usize = 0;
+    lock.lock();
+    var superslab = all;
+    while (superslab) |one| {
+        if (counts.dirty_granules <= limit) break;
+        const taken = one.dirty;
+        if (taken == 0) {
+            superslab = one.next;
+            continue;
+        }
+        // While their pages go, the granules count as used, so nobody else can take them, and the
+        // superslab cannot become empty.
+        if (one.free == all_granules) counts.empty -= 1;
+        one.free &= ~taken;
+        one.dirty = 0;
+        counts.dirty_granules -= @popCount(taken);
+        rebin(one);
+        lock.unlock();
+        const kept = releaseGranules(one.base, taken);
+        bytes += @as(usize, @popCount(taken & ~kept)) << geometry.granule_shift;
+        lock.lock();
+        superslab = one.next;
+        one.free |= taken;
+        one.dirty |= kept;
+        counts.dirty_granules += @popCount(kept);
+        becameFree(one);
+    }
+    lock.unlock();
+    return bytes + unmapDoomed();
+}
+
+/// Returns the granules that the OS would not take.
+fn releaseGranules(base: usize, granules: bitmap.Granules) bitmap.Granules {
+    var rest = granules;
+    var kept: bitmap.Granules = 0;
+    while (rest != 0) {
+        const start: u32 = @ctz(rest);
+        const length: u32 = @min(@ctz(~(rest >> @intCast(start))), 32 - start);
+        const mask = bitmap.run(start, length);
+        const address = base + (@as(usize, start) << geometry.granule_shift);
+        if (!os.release(address, @as(usize, length) << geometry.granule_shift)) kept |= mask;
+        rest &= ~mask;
+    }
+    return kept;
+}
+
+fn setUnsettled(value: bool) void {
+    // Partner: the load in `settle`.
+    @atomicStore(bool, &unsettled, value, .monotonic);
+}
+
+/// Maps one more superslab and puts it in service.
+fn add() ?*Superslab {
+    const superslab = takeRecord() orelse return refuse();
+    const base = os.mapAligned(
+        geometry.superslab_bytes,
+        geometry.superslab_bytes,
+        .read_write,
+        hint,
+    ) orelse {
+        giveRecord(superslab);
+        return refuse();
+    };
+    if (!page_map.register(base, geometry.superslab_bytes) or !registry.prepare(base)) {
+        _ = os.unmap(base, geometry.superslab_bytes);
+        giveRecord(superslab);
+        return refuse();
+    }
+    os.smallPages(base, geometry.superslab_bytes);
+    hint = base - geometry.superslab_bytes;
+    superslab.base = base;
+    superslab.free = all_granules;
+    superslab.dirty = 0;
+    superslab.run_start = @splat(0);
+    superslab.run_granules = @splat(0);
+    counts.mapped_ever += 1;
+    counts.empty += 1;
+    enter(superslab);
+    return superslab;
+}
+
+/// Puts a superslab without any run in use into service.
+fn enter(superslab: *Superslab) void {
+    registry.insert(superslab.base, superslab);
+    superslab.previous = null;
+    superslab.next = all;
+    if (all) |head| head.previous = superslab;
+    all = superslab;
+    superslab.longest = 0;
+    superslab.bin_next = null;
+    superslab.bin_previous = null;
+    counts.mapped += 1;
+    rebin(superslab);
+}
+
+noinline fn refuse() ?*Superslab {
+    counts.refused_ever += 1;
+    if (!refusal_logged) {
+        refusal_logged = true;
+        var line: Line = .{};
+        line.text("hakmem: the system refused a superslab of 2 MiB (error ");
+        line.number(os.lastError(), 10);
+        line.text("); such requests fail with ENOMEM until it grants one; further refusals are only counted");
+        line.end();
+    }
+    return null;
+}
+
+fn takeRecord() ?*Superslab {
+    if (unused_records == null) {
+        const group = os.map(group_bytes, .read_write, 0) orelse return null;
+        os.smallPages(group, group_bytes);
+        counts.record_bytes += group_bytes;
+        for (0..records_per_group) |reverse| {
+            const number = records_per_group - 1 - reverse;
+            const superslab: *Superslab = @ptrFromInt(group + number * record_bytes);
+            superslab.words = @ptrFromInt(group + group_records_bytes + number * bitmap_bytes);
+            giveRecord(superslab);
+        }
+    }
+    const superslab = unused_records.?;
+    unused_records = superslab.next;
+    return superslab;
+}
+
+fn giveRecord(superslab: *Superslab) void {
+    superslab.next = unused_records;
+    unused_records = superslab;
+}
+
+fn unlink(superslab: *Superslab) void {
+    if (superslab.next) |next| next.previous = superslab.previous;
+    if (superslab.previous) |previous| previous.next = superslab.next else all = superslab.next;
+}
+
+/// Moves a superslab to the bin of its longest free run. Bin 0 holds none: nothing can come from there.
+fn rebin(superslab: *Superslab) void {
+    const longest = bitmap.longestRun(superslab.free);
+    if (longest == superslab.longest) return;
+    unbin(superslab);
+    superslab.longest = @intCast(longest);
+    if (longest == 0) return;
+    superslab.bin_previous = null;
+    superslab.bin_next = bins[longest];
+    if (bins[longest]) |head| head.bin_previous = superslab;
+    bins[longest] = superslab;
+    bins_present |= @as(u64, 1) << @intCast(longest);
+}
+
+fn unbin(superslab: *Superslab) void {
+    if (superslab.longest == 0) return;
+    if (superslab.bin_next) |next| next.bin_previous = superslab.bin_previous;
+    if (superslab.bin_previous) |previous| {
+        previous.bin_next = superslab.bin_next;
+    } else {
+        bins[superslab.longest] = superslab.bin_next;
+        if (superslab.bin_next == null) {
+            bins_present &= ~(@as(u64, 1) << @intCast(superslab.longest));
+        }
+    }
+    superslab.longest = 0;
+}
+
+comptime {
+    assert(@alignOf(Superslab) == 64);
+    assert(bin_count <= 64);
+}
+
+/// Panics unless bins, lists and counts agree. For tests, with no other thread inside.
+pub fn verify() void {
+    lock.lock();
+    defer lock.unlock();
+    var seen: Counts = .{};
+    var superslab = all;
+    while (superslab) |one| : (superslab = one.next) {
+        seen.mapped += 1;
+        if (one.free == all_granules) seen.empty += 1;
+        seen.used_granules += @popCount(~one.free);
+        seen.dirty_granules += @popCount(one.dirty);
+        assert(one.dirty & ~one.free == 0);
+        assert(one.longest == bitmap.longestRun(one.free));
+        assert(registry.find(Superslab, one.base) == one);
+        if (one.next) |next| assert(next.previous == one);
+    }
+    assert(seen.mapped == counts.mapped);
+    assert(seen.empty == counts.empty);
+    assert(seen.used_granules == counts.used_granules);
+    assert(seen.dirty_granules == counts.dirty_granules);
+    for (bins, 0..) |head, bin| {
+        assert((head != null) == (bins_present >> @intCast(bin) & 1 != 0));
+        var one = head;
+        while (one) |member| : (one = member.bin_next) assert(member.longest == bin);
+    }
+}
+
+test "superslab: random runs never overlap, and everything goes back" {
+    try std.testing.expect(page_map.start());
+    const gpa = std.testing.allocator;
+    var random_source = std.Random.DefaultPrng.init(std.testing.random_seed);
+    const random = random_source.random();
+    _ = purge();
+    const before = count();
+    var runs: std.ArrayList(Run) = .empty;
+    defer runs.deinit(gpa);
+    for (0..3000) |step| {
+        if (random.uintLessThan(usize, 3000) > step) {
+            const granules = random.intRangeAtMost(u32, 1, if (random.boolean()) 3 else 32);
+            const run = allocateRun(granules).?;
+            const first: *u64 = @ptrFromInt(run.address());
+            const last: *u64 = @ptrFromInt(run.address() + run.superslab.runBytes(run.address()) - 8);
+            if (run.clean) try std.testing.expectEqual(0, first.* | last.*);
+            first.* = run.address();
+            last.* = run.address();
+            try runs.append(gpa, run);
+        } else if (runs.items.len > 0) {
+            const run = runs.swapRemove(random.uintLessThan(usize, runs.items.len));
+            const bytes = run.superslab.runBytes(run.address());
+            const last: *const u64 = @ptrFromInt(run.address() + bytes - 8);
+            try std.testing.expectEqual(run.address(), @as(*const u64, @ptrFromInt(run.address())).*);
+            try std.testing.expectEqual(run.address(), last.*);
+            if (bytes > geometry.granule_bytes and random.boolean()) {
+                shrinkRun(run.superslab, run.start, 1);
+            }
+            freeRun(run.superslab, run.start);
+            settle();
+        }
+        if (step % 50 == 0) verify();
+    }
+    for (runs.items) |run| freeRun(run.superslab, run.start);
+    verify();
+    _ = purge();
+    verify();
+    try std.testing.expectEqual(before.mapped, count().mapped);
+    try std.testing.expectEqual(before.used_granules, count().used_granules);
+    try std.testing.expectEqual(0, count().dirty_granules);
+}
+
+test "superslab: refused mappings are counted and asked for again; refused unmaps keep the memory in service" {
+    try std.testing.expect(page_map.start());
+    _ = purge();
+    defer os.refusal = .{};
+    const before = count();
+    refusal_logged = true;
+    for (1..8) |number| {
+        os.refusal = .{ .refuse_from = number, .refuse_count = 1 };
+        const run = allocateRun(32);
+        os.refusal = .{};
+        if (run) |one| freeRun(one.superslab, one.start);
+        verify();
+        _ = purge();
+    }
+    try std.testing.expect(count().refused_ever > before.refused_ever);
+
+    const run = allocateRun(32).?;
+    freeRun(run.superslab, run.start);
+    os.refusal = .{ .refuse_from = 1, .refuse_count = 1 };
+    _ = purge();
+    os.refusal = .{};
+    verify();
+    try std.testing.expectEqual(before.mapped + 1, count().mapped);
+    try std.testing.expectEqual(0, count().dirty_granules);
+    _ = purge();
+    verify();
+    try std.testing.expectEqual(before.mapped, count().mapped);
+}

@@ -1,0 +1,288 @@
+//! What all threads share, class by class: the cold magazine and the list of slabs that can give blocks.
+//!
+//! A refill takes from the cold magazine, then from slabs, a bitmap word at a time; a flush fills the cold
+//! magazine and sets the rest in the bitmaps. The cold magazine is a stack, so what one thread frees another
+//! gets while it is still in the cache. It serves only processes with several threads: alone, a thread would
+//! only carry its blocks to and fro.
+//!
+//! A slab that becomes empty goes back to the page heap, unless it is the last one that its class has to give
+//! from, so that a program that allocates and frees one block does not fetch a slab each time.
+//!
+//! One lock a class. Lock order: class, then page heap, then page map, registry and metadata.
+
+const std = @import("std");
+const geometry = @import("../numbers/geometry.zig");
+const size_class = @import("../numbers/size_class.zig");
+const page_map = @import("../memory/page_map.zig");
+const registry = @import("../memory/registry.zig");
+const metadata = @import("../memory/metadata.zig");
+const superslabs = @import("../memory/superslab.zig");
+const Superslab = superslabs.Superslab;
+const Slab = @import("../memory/slab.zig").Slab;
+const Lock = @import("../platform/lock.zig").Lock;
+const fatal = @import("../seeing/fatal.zig");
+const assert = std.debug.assert;
+const Class = size_class.Class;
+
+const Central = struct {
+    /// Guards everything below, and the slabs of the class. On a cache line of its own.
+    lock: Lock align(64) = .{},
+    /// Slabs that can give blocks, the one that got a block back last first.
+    slabs: ?*Slab = null,
+    cold: ?[*]usize = null,
+    cold_count: u32 = 0,
+    slab_count: u32 = 0,
+};
+
+pub const Counts = struct {
+    slabs: usize = 0,
+    /// Blocks in the cold magazine.
+    cold_blocks: usize = 0,
+    /// Blocks free in the bitmaps of slabs that are listed.
+    free_blocks: usize = 0,
+    /// Blocks of slabs in use that were never handed out.
+    fresh_blocks: usize = 0,
+};
+
+/// What becomes of a slab that is empty.
+pub const Emptied = enum {
+    /// It goes back to the page heap, but for the last one that the class has to give from.
+    keep_last,
+    end,
+};
+
+var centrals: [size_class.count + 1]Central = @splat(.{});
+
+/// Threads with a heap. The cold magazines serve only when there are several.
+var threads: usize = 0;
+
+/// Every lock, in lock order.
+pub fn locks() [size_class.count]*Lock {
+    var result: [size_class.count]*Lock = undefined;
+    for (&result, centrals[1..]) |*entry, *central| entry.* = &central.lock;
+    return result;
+}
+
+pub fn setThreads(count_now: usize) void {
+    // Partner: the load in `flush`.
+    @atomicStore(usize, &threads, count_now, .monotonic);
+}
+
+/// Moves up to `want` free blocks of a class into `out`. Zero only when the OS refuses memory.
+pub fn take(class: Class, out: [*]usize, want: u32) u32 {
+    const central = &centrals[class];
+    central.lock.lock();
+    defer central.lock.unlock();
+    if (central.cold_count > 0) {
+        const taken = @min(want, central.cold_count);
+        central.cold_count -= taken;
+        @memcpy(out[0..taken], central.cold.?[central.cold_count..][0..taken]);
+        return taken;
+    }
+    var taken: u32 = 0;
+    while (taken < want) {
+        const slab = central.slabs orelse slab: {
+            // More blocks are welcome, but not worth another slab.
+            if (taken > 0) break;
+            break :slab begin(central, class) orelse break;
+        };
+        taken += slab.take(out + taken, want - taken);
+        if (!slab.hasBlocks()) unlist(central, slab);
+    }
+    return taken;
+}
+
+/// Takes blocks back from a thread's magazine, the oldest first.
+pub fn flush(class: Class, blocks: []const usize) void {
+    const central = &centrals[class];
+    central.lock.lock();
+    const kept = keepCold(central, class, blocks);
+    put(central, class, blocks[0 .. blocks.len - kept], .keep_last);
+    central.lock.unlock();
+    superslabs.settle();
+}
+
+/// Takes blocks back past the cold magazine.
+pub fn giveBack(class: Class, blocks: []const usize, emptied: Emptied) void {
+    const central = &centrals[class];
+    central.lock.lock();
+    put(central, class, blocks, emptied);
+    central.lock.unlock();
+    superslabs.settle();
+}
+
+/// Empties the cold magazine and returns every empty slab of the class to the page heap.
+pub fn giveBackAll(class: Class) void {
+    const central = &centrals[class];
+    central.lock.lock();
+    if (central.cold) |cold| {
+        put(central, class, cold[0..central.cold_count], .end);
+        central.cold_count = 0;
+        metadata.free(@ptrCast(@alignCast(cold)), coldBytes(class));
+        central.cold = null;
+    }
+    var listed = central.slabs;
+    while (listed) |slab| {
+        listed = slab.next;
+        if (slab.isEmpty()) end(central, slab);
+    }
+    central.lock.unlock();
+    superslabs.settle();
+}
+
+pub fn count(class: Class) Counts {
+    const central = &centrals[class];
+    central.lock.lock();
+    defer central.lock.unlock();
+    var result: Counts = .{ .slabs = central.slab_count, .cold_blocks = central.cold_count };
+    var listed = central.slabs;
+    while (listed) |slab| : (listed = slab.next) {
+        result.free_blocks += slab.free;
+        result.fresh_blocks += size_class.shapes[class].blocks - slab.carved;
+    }
+    return result;
+}
+
+/// The most blocks a cold magazine holds: 64 KiB of them, at most 1024; none where that is under four.
+fn coldBlocksMax(class: Class) u32 {
+    const blocks: u32 = @intCast(@min(1024, 64 * 1024 / size_class.blockBytes(class)));
+    return if (blocks < 4) 0 else blocks;
+}
+
+fn coldBytes(class: Class) usize {
+    return coldBlocksMax(class) * @sizeOf(usize);
+}
+
+/// Puts the newest of `blocks` on the cold magazine. Returns how many it took.
+fn keepCold(central: *Central, class: Class, blocks: []const usize) usize {
+    // Partner: `setThreads`. A stale figure only sends blocks the other way.
+    if (@atomicLoad(usize, &threads, .monotonic) < 2) return 0;
+    const room = coldBlocksMax(class) -| central.cold_count;
+    const kept = @min(room, blocks.len);
+    if (kept == 0) return 0;
+    const cold = central.cold orelse cold: {
+        const memory = metadata.allocate(coldBytes(class)) orelse return 0;
+        central.cold = @ptrCast(memory);
+        break :cold central.cold.?;
+    };
+    @memcpy(cold[central.cold_count..][0..kept], blocks[blocks.len - kept ..]);
+    central.cold_count += @intCast(kept);
+    return kept;
+}
+
+fn put(central: *Central, class: Class, blocks: []const usize, emptied: Emptied) void {
+    var base: usize = 1;
+    var superslab: *Superslab = undefined;
+    for (blocks) |address| {
+        if (address & ~(geometry.superslab_bytes - 1) != base) {
+            base = address & ~(geometry.superslab_bytes - 1);
+            superslab = registry.find(Superslab, address) orelse fatal.misuse(.not_ours, address, 0);
+        }
+        const slab = superslab.slabOf(address);
+        // The slab changed its class since the block was put in the magazine, so it was free then.
+        if (slab.class != class) fatal.misuse(.double_free, address, size_class.blockBytes(class));
+        slab.put(address);
+        if (!slab.listed) list(central, slab);
+        if (slab.isEmpty() and !(emptied == .keep_last and slab.isOnly())) end(central, slab);
+    }
+}
+
+/// Gives the class one more slab.
+fn begin(central: *Central, class: Class) ?*Slab {
+    const run = superslabs.allocateRun(size_class.shapes[class].granules) orelse return null;
+    const slab = &run.superslab.slabs[run.start];
+    slab.begin(run.address(), run.words(), class);
+    page_map.write(run.address(), size_class.shapes[class].granules, class);
+    central.slab_count += 1;
+    list(central, slab);
+    return slab;
+}
+
+/// Returns an empty slab to the page heap.
+fn end(central: *Central, slab: *Slab) void {
+    const class = slab.class;
+    unlist(central, slab);
+    slab.end();
+    central.slab_count -= 1;
+    page_map.write(slab.base, size_class.shapes[class].granules, 0);
+    const superslab = registry.find(Superslab, slab.base).?;
+    superslabs.freeRun(superslab, superslab.granuleOf(slab.base));
+}
+
+fn list(central: *Central, slab: *Slab) void {
+    assert(!slab.listed);
+    slab.listed = true;
+    slab.previous = null;
+    slab.next = central.slabs;
+    if (central.slabs) |head| head.previous = slab;
+    central.slabs = slab;
+}
+
+fn unlist(central: *Central, slab: *Slab) void {
+    assert(slab.listed);
+    slab.listed = false;
+    if (slab.next) |next| next.previous = slab.previous;
+    if (slab.previous) |previous| previous.next = slab.next else central.slabs = slab.next;
+    slab.next = null;
+    slab.previous = null;
+}
+
+/// Panics unless the lists and every listed slab are whole. For tests.
+pub fn verify() void {
+    for (centrals[1..], 1..) |*central, class| {
+        central.lock.lock();
+        defer central.lock.unlock();
+        var listed = central.slabs;
+        while (listed) |slab| : (listed = slab.next) {
+            assert(slab.class == class);
+            assert(slab.listed and slab.hasBlocks());
+            if (slab.next) |next| assert(next.previous == slab);
+            slab.verify();
+        }
+    }
+}
+
+test "central: blocks of every class come and go without overlap, and all memory returns" {
+    try std.testing.expect(page_map.start());
+    defer setThreads(0);
+    var random_source = std.Random.DefaultPrng.init(std.testing.random_seed);
+    const random = random_source.random();
+    for ([_]usize{ 1, 2 }) |thread_count| {
+        setThreads(thread_count);
+        for (1..size_class.count + 1) |class_number| {
+            const class: Class = @intCast(class_number);
+            const before = superslabs.count().used_granules;
+            var held: [700]usize = undefined;
+            var held_count: usize = 0;
+            for (0..60) |_| {
+                const want = random.intRangeAtMost(u32, 1, 64);
+                const taken = take(class, held[held_count..].ptr, want);
+                try std.testing.expect(taken >= 1 and taken <= want);
+                for (held[held_count..][0..taken]) |address| {
+                    const stamp: *usize = @ptrFromInt(address);
+                    stamp.* = address;
+                    try std.testing.expectEqual(class, page_map.entry(address));
+                }
+                held_count += taken;
+                if (held_count < held.len - 64 and random.boolean()) continue;
+                random.shuffle(usize, held[0..held_count]);
+                const given = random.uintAtMost(usize, held_count);
+                for (held[0..held_count]) |address| {
+                    try std.testing.expectEqual(address, @as(*usize, @ptrFromInt(address)).*);
+                    @as(*usize, @ptrFromInt(address)).* = 0;
+                }
+                flush(class, held[held_count - given ..][0..given]);
+                held_count -= given;
+                for (held[0..held_count]) |address| @as(*usize, @ptrFromInt(address)).* = address;
+                verify();
+            }
+            giveBack(class, held[0..held_count], .keep_last);
+            giveBackAll(class);
+            verify();
+            try std.testing.expectEqual(Counts{}, count(class));
+            try std.testing.expectEqual(before, superslabs.count().used_granules);
+        }
+    }
+    _ = superslabs.purge();
+    superslabs.verify();
+}

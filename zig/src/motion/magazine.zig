@@ -1,0 +1,188 @@
+//! Magazines: the blocks that a thread has at hand, one stack of addresses a class.
+//!
+//! `top` points past the newest block. The word below the oldest block is 0, so an empty magazine pops 0; a
+//! full one has `top` at `limit`. That makes pop and push three loads or stores and one branch each, and lets
+//! a magazine without an array (both pointers just above a shared 0) be empty and full at once.
+
+const std = @import("std");
+const size_class = @import("../numbers/size_class.zig");
+const metadata = @import("../memory/metadata.zig");
+const assert = std.debug.assert;
+
+pub const Magazine = extern struct {
+    top: [*]const usize,
+    limit: [*]const usize,
+
+    pub const none: Magazine = .{ .top = above_zero, .limit = above_zero };
+
+    /// The newest block, or 0.
+    pub inline fn pop(magazine: *Magazine) usize {
+        const below = magazine.top - 1;
+        const address = below[0];
+        if (address != 0) magazine.setTop(below);
+        return address;
+    }
+
+    /// False when there is no room.
+    pub inline fn push(magazine: *Magazine, address: usize) bool {
+        const top = magazine.top;
+        if (top == magazine.limit) return false;
+        @constCast(top)[0] = address;
+        magazine.setTop(top + 1);
+        return true;
+    }
+
+    pub inline fn setTop(magazine: *Magazine, top: [*]const usize) void {
+        // Partner: the load in `Shelf.count`, by a thread that only wants a figure.
+        @atomicStore([*]const usize, &magazine.top, top, .unordered);
+    }
+};
+
+const zeros = [1]usize{0};
+const above_zero: [*]const usize = @as([*]const usize, &zeros) + 1;
+
+/// What only slow paths need to know of a magazine.
+pub const Shelf = extern struct {
+    /// The array: a zero word, then the blocks. Null until the first block.
+    base: ?[*]usize,
+    /// Words that may be used, the zero word included, and words that the array has.
+    words: u16,
+    words_owned: u16,
+    /// Blocks flushed since the last miss: a long phase of nothing but frees.
+    flushed: u32,
+    /// A miss came after the last overflow.
+    missed: bool,
+
+    pub const none: Shelf = .{ .base = null, .words = 0, .words_owned = 0, .flushed = 0, .missed = false };
+
+    /// Gives the magazine its first array. False when the OS refuses.
+    pub fn open(shelf: *Shelf, magazine: *Magazine, class: size_class.Class) bool {
+        assert(shelf.base == null);
+        return shelf.setArray(magazine, words_min[class]);
+    }
+
+    /// Makes room for twice as many blocks. False at the cap, or when the OS refuses.
+    pub fn grow(shelf: *Shelf, magazine: *Magazine, class: size_class.Class) bool {
+        if (shelf.words >= words_max[class]) return false;
+        if (shelf.words == shelf.words_owned) return shelf.setArray(magazine, shelf.words * 2);
+        shelf.setWords(magazine, shelf.words * 2);
+        return true;
+    }
+
+    /// Halves the room, down to what the class starts with. The blocks must fit.
+    pub fn shrink(shelf: *Shelf, magazine: *Magazine, class: size_class.Class) void {
+        shelf.setWords(magazine, @max(words_min[class], shelf.words / 2));
+    }
+
+    pub fn close(shelf: *Shelf, magazine: *Magazine) void {
+        const base = shelf.base orelse return;
+        assert(shelf.count(magazine) == 0);
+        metadata.free(@ptrCast(@alignCast(base)), @as(usize, shelf.words_owned) * @sizeOf(usize));
+        shelf.* = none;
+        magazine.* = .none;
+    }
+
+    pub fn count(shelf: *const Shelf, magazine: *const Magazine) usize {
+        const base = @atomicLoad(?[*]usize, &shelf.base, .monotonic) orelse return 0;
+        // Partner: the store in `Magazine.setTop`. Another thread's figure may be of a moment ago, or,
+        // while its array changes, of another array: then it is no count, and none is given.
+        const top = @atomicLoad([*]const usize, &magazine.top, .unordered);
+        const held = (@intFromPtr(top) -% @intFromPtr(base)) / @sizeOf(usize) -% 1;
+        return if (held < shelf.words_owned) held else 0;
+    }
+
+    pub inline fn blocks(shelf: *const Shelf) [*]usize {
+        return shelf.base.? + 1;
+    }
+
+    fn setArray(shelf: *Shelf, magazine: *Magazine, words: u16) bool {
+        const bytes = @as(usize, words) * @sizeOf(usize);
+        const new: [*]usize = @ptrCast(metadata.allocate(bytes) orelse return false);
+        const held = shelf.count(magazine);
+        if (shelf.base) |old| {
+            @memcpy(new[1 .. 1 + held], old[1 .. 1 + held]);
+            metadata.free(@ptrCast(@alignCast(old)), @as(usize, shelf.words_owned) * @sizeOf(usize));
+        }
+        @atomicStore(?[*]usize, &shelf.base, new, .monotonic);
+        shelf.words_owned = words;
+        magazine.setTop(new + 1 + held);
+        shelf.setWords(magazine, words);
+        return true;
+    }
+
+    fn setWords(shelf: *Shelf, magazine: *Magazine, words: u16) void {
+        assert(words <= shelf.words_owned);
+        assert(shelf.count(magazine) < words);
+        shelf.words = words;
+        magazine.limit = shelf.base.? + words;
+    }
+};
+
+const bytes_max = 256 * 1024;
+const words_cap = 2048;
+
+/// Words of a magazine's array at first, by class: the ancestors' 64, 64, 64, 64, 32, 32, 16, 16 for their
+/// eight classes, and fewer for larger blocks.
+const words_min: [size_class.count + 1]u16 = makeWords(false);
+/// The cap: as many as hold 256 KiB of blocks, at most 2048.
+pub const words_max: [size_class.count + 1]u16 = makeWords(true);
+
+fn makeWords(cap: bool) [size_class.count + 1]u16 {
+    @setEvalBranchQuota(10_000);
+    var words: [size_class.count + 1]u16 = @splat(0);
+    for (words[1..], size_class.shapes[1..]) |*entry, shape| {
+        const bytes: u32 = shape.block_bytes;
+        const first = if (bytes <= 64) 64 else if (bytes <= 256) 32 else if (bytes <= 1024) 16 else 8;
+        const most = @min(words_cap, @max(8, std.math.floorPowerOfTwo(u32, bytes_max / bytes)));
+        entry.* = if (cap) most else @min(first, most);
+    }
+    return words;
+}
+
+/// Blocks that one refill brings: at most a word of the bitmap, and 4 KiB or one block.
+pub const refill_blocks: [size_class.count + 1]u8 = makeRefills();
+
+fn makeRefills() [size_class.count + 1]u8 {
+    var refills: [size_class.count + 1]u8 = @splat(0);
+    for (refills[1..], size_class.shapes[1..]) |*entry, shape| {
+        entry.* = @max(1, @min(64, 4096 / shape.block_bytes));
+    }
+    return refills;
+}
+
+test "magazine: random pushes, pops, growth and shrinking agree with a stack" {
+    const gpa = std.testing.allocator;
+    var random_source = std.Random.DefaultPrng.init(std.testing.random_seed);
+    const random = random_source.random();
+    for ([_]size_class.Class{ 1, 9, 17, 33, 60, size_class.count }) |class| {
+        var magazine: Magazine = .none;
+        var shelf: Shelf = .none;
+        var model: std.ArrayList(usize) = .empty;
+        defer model.deinit(gpa);
+        try std.testing.expectEqual(0, magazine.pop());
+        try std.testing.expect(!magazine.push(16));
+        try std.testing.expect(shelf.open(&magazine, class));
+        for (0..20_000) |step| {
+            if (random.uintLessThan(usize, 5) < 3) {
+                const address = (step + 1) * 16;
+                if (!magazine.push(address)) {
+                    try std.testing.expectEqual(shelf.words - 1, model.items.len);
+                    if (!shelf.grow(&magazine, class)) {
+                        try std.testing.expectEqual(words_max[class], shelf.words);
+                        while (model.pop()) |expected| try std.testing.expectEqual(expected, magazine.pop());
+                        shelf.shrink(&magazine, class);
+                    }
+                    try std.testing.expect(magazine.push(address));
+                }
+                try model.append(gpa, address);
+            } else {
+                try std.testing.expectEqual(model.pop() orelse 0, magazine.pop());
+            }
+            try std.testing.expectEqual(model.items.len, shelf.count(&magazine));
+        }
+        while (model.pop()) |expected| try std.testing.expectEqual(expected, magazine.pop());
+        try std.testing.expectEqual(0, magazine.pop());
+        shelf.close(&magazine);
+        try std.testing.expectEqual(0, magazine.pop());
+    }
+}

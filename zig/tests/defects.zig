@@ -1,0 +1,586 @@
+//! Allocators with one planted defect each, and the cases of the suite that must notice it.
+//!
+//! A test that cannot fail proves nothing. Each defect wraps the process's own malloc and spoils
+//! one promise, as some real allocator once did; `hak-conformance --self-test` runs the cases named
+//! here against it and asks that each fails. Every case of the suite is named at least once.
+//!
+//! The wrappers keep their state in globals and serve one thread of one short-lived process.
+
+const std = @import("std");
+const suite = @import("suite.zig");
+
+const Family = suite.Family;
+
+pub const Defect = struct {
+    name: []const u8,
+    /// Cases that must fail.
+    noticed_by: []const []const u8,
+    /// Cases that must pass nevertheless.
+    unnoticed_by: []const []const u8 = &.{},
+    spoil: union(enum) {
+        c: *const fn (*Family) void,
+        zig: std.mem.Allocator,
+    },
+};
+
+/// What each wrapper calls. Set by `spoiled` before the first call.
+var base: Family = undefined;
+var call_count: usize = 0;
+var previous: ?[*]u8 = null;
+var previous_size: usize = 0;
+var unowned: [64]u8 align(64) = @splat(0);
+
+const errno_no_memory = @backingInt(std.os.linux.E.NOMEM);
+const errno_invalid = @backingInt(std.os.linux.E.INVAL);
+
+/// A subject with the defect planted over the given family.
+pub fn spoiled(defect: Defect, sound: Family) suite.Subject {
+    switch (defect.spoil) {
+        .c => |spoil| {
+            base = sound;
+            var family = sound;
+            family.aligned_alloc = strictAlignedAlloc;
+            family.posix_memalign = strictPosixMemalign;
+            spoil(&family);
+            return .{ .name = defect.name, .door = .{ .c = family }, .contract = .hakmem_malloc };
+        },
+        .zig => |allocator| return .{ .name = defect.name, .door = .{ .zig = allocator }, .contract = .zig_control },
+    }
+}
+
+pub const defects = [_]Defect{
+    .{
+        .name = "none",
+        .noticed_by = &.{},
+        .unnoticed_by = &.{ "free-null", "aligned-alloc-bad-alignment", "posix-memalign-errors", "memalign" },
+        .spoil = .{ .c = spoilNothing },
+    },
+    .{
+        .name = "one block given out twice",
+        .noticed_by = &.{ "sizes-small", "many-blocks", "many-large-blocks" },
+        .spoil = .{ .c = spoilByRepeating },
+    },
+    .{
+        .name = "another live block written by malloc",
+        .noticed_by = &.{ "sizes-small", "many-blocks", "many-large-blocks" },
+        .spoil = .{ .c = spoilByScribbling },
+    },
+    .{
+        .name = "blocks aligned to 8",
+        .noticed_by = &.{ "sizes-small", "sizes-powers", "sizes-sampled" },
+        .spoil = .{ .c = spoilAlignment },
+    },
+    .{
+        .name = "usable size below the size",
+        .noticed_by = &.{ "usable-size", "sizes-small" },
+        .spoil = .{ .c = spoilUsableDown },
+    },
+    .{
+        .name = "usable size over the next block",
+        .noticed_by = &.{ "usable-size", "sizes-small" },
+        .spoil = .{ .c = spoilUsableUp },
+    },
+    .{ .name = "usable size changes", .noticed_by = &.{"sizes-powers"}, .spoil = .{ .c = spoilUsableStability } },
+    .{ .name = "usable size of NULL", .noticed_by = &.{"usable-size"}, .spoil = .{ .c = spoilUsableOfNull } },
+    .{ .name = "NULL kept as a free block", .noticed_by = &.{"free-null"}, .spoil = .{ .c = spoilFreeOfNull } },
+    .{ .name = "free sets errno", .noticed_by = &.{ "free-null", "sizes-powers" }, .spoil = .{ .c = spoilErrnoByFree } },
+    .{ .name = "success sets errno", .noticed_by = &.{ "sizes-powers", "sizes-sampled" }, .spoil = .{ .c = spoilErrnoOnSuccess } },
+    .{
+        .name = "failure leaves errno",
+        .noticed_by = &.{ "huge-sizes", "calloc-overflow", "realloc-failure", "realloc-null", "reallocarray", "valloc", "pvalloc", "out-of-memory" },
+        .spoil = .{ .c = spoilErrnoOnFailure },
+    },
+    .{ .name = "malloc(0) is NULL", .noticed_by = &.{"zero-sizes"}, .spoil = .{ .c = spoilZeroByNull } },
+    .{ .name = "malloc(0) is always the same", .noticed_by = &.{"zero-sizes"}, .spoil = .{ .c = spoilZeroBySharing } },
+    .{ .name = "calloc zeroes all but the last byte", .noticed_by = &.{"calloc-zeroed"}, .spoil = .{ .c = spoilCalloc } },
+    .{ .name = "calloc trusts large blocks", .noticed_by = &.{"calloc-zeroed"}, .spoil = .{ .c = spoilCallocLarge } },
+    .{ .name = "calloc's product wraps", .noticed_by = &.{"calloc-overflow"}, .spoil = .{ .c = spoilCallocProduct } },
+    .{ .name = "reallocarray's product wraps", .noticed_by = &.{"reallocarray"}, .spoil = .{ .c = spoilReallocarrayProduct } },
+    .{
+        .name = "realloc loses the last byte",
+        .noticed_by = &.{ "realloc-contents", "realloc-growth", "realloc-append", "aligned-realloc" },
+        .spoil = .{ .c = spoilReallocTail },
+    },
+    .{ .name = "realloc frees on failure", .noticed_by = &.{"realloc-failure"}, .spoil = .{ .c = spoilReallocFailure } },
+    .{ .name = "realloc(NULL) is NULL", .noticed_by = &.{"realloc-null"}, .spoil = .{ .c = spoilReallocOfNull } },
+    .{ .name = "realloc to zero returns a block", .noticed_by = &.{"realloc-to-zero"}, .spoil = .{ .c = spoilReallocToZero } },
+    .{ .name = "realloc to zero leaks", .noticed_by = &.{"realloc-to-zero"}, .spoil = .{ .c = spoilReallocToZeroByLeak } },
+    .{ .name = "a huge size wraps", .noticed_by = &.{ "huge-sizes", "realloc-null" }, .spoil = .{ .c = spoilHugeSizes } },
+    .{ .name = "alignment above a page ignored", .noticed_by = &.{ "aligned-alloc", "aligned-realloc" }, .spoil = .{ .c = spoilLargeAlignment } },
+    .{ .name = "odd alignment accepted", .noticed_by = &.{"aligned-alloc-bad-alignment"}, .spoil = .{ .c = spoilOddAlignment } },
+    .{ .name = "posix_memalign aligns to 16", .noticed_by = &.{"posix-memalign"}, .spoil = .{ .c = spoilPosixMemalign } },
+    .{ .name = "posix_memalign accepts 4", .noticed_by = &.{"posix-memalign-errors"}, .spoil = .{ .c = spoilPosixMemalignCheck } },
+    .{ .name = "posix_memalign writes NULL on error", .noticed_by = &.{"posix-memalign-errors"}, .spoil = .{ .c = spoilPosixMemalignPointer } },
+    .{ .name = "posix_memalign sets errno", .noticed_by = &.{"posix-memalign-errors"}, .spoil = .{ .c = spoilPosixMemalignErrno } },
+    .{ .name = "memalign rounds down", .noticed_by = &.{"memalign"}, .spoil = .{ .c = spoilMemalign } },
+    .{ .name = "valloc is malloc", .noticed_by = &.{"valloc"}, .spoil = .{ .c = spoilValloc } },
+    .{ .name = "pvalloc does not round", .noticed_by = &.{"pvalloc"}, .spoil = .{ .c = spoilPvalloc } },
+    .{ .name = "pvalloc's rounding wraps", .noticed_by = &.{"pvalloc"}, .spoil = .{ .c = spoilPvallocWrap } },
+    .{
+        .name = "free does nothing",
+        .noticed_by = &.{ "reuse-one", "reuse-batches", "reuse-across-sizes", "out-of-memory" },
+        .spoil = .{ .c = spoilFree },
+    },
+    .{ .name = "free loses one block in ten", .noticed_by = &.{ "reuse-one", "reuse-batches" }, .spoil = .{ .c = spoilFreeSometimes } },
+    .{ .name = "out of memory aborts", .noticed_by = &.{"out-of-memory"}, .spoil = .{ .c = spoilOutOfMemory } },
+    .{ .name = "resize says yes and does nothing", .noticed_by = &.{"zig-resize"}, .spoil = .{ .zig = zigWith(.{ .resize = resizeByLying }) } },
+    .{
+        .name = "Zig alignment ignored",
+        .noticed_by = &.{ "zig-standard-suite", "aligned-alloc" },
+        .spoil = .{ .zig = zigWith(.{ .alloc = allocUnaligned }) },
+    },
+    .{ .name = "remap loses the bytes", .noticed_by = &.{ "realloc-contents", "realloc-growth" }, .spoil = .{ .zig = zigWith(.{ .remap = remapByForgetting }) } },
+};
+
+fn spoilNothing(family: *Family) void {
+    _ = family;
+}
+
+/// glibc 2.36 rounds odd alignments up; the contract under test refuses them.
+fn strictAlignedAlloc(alignment: usize, size: usize) callconv(.c) ?[*]u8 {
+    if (@popCount(alignment) != 1) {
+        base.errno_location().* = errno_invalid;
+        return null;
+    }
+    const result = base.aligned_alloc(alignment, size);
+    if (result == null) base.errno_location().* = errno_no_memory;
+    return result;
+}
+
+fn strictPosixMemalign(out: *?[*]u8, alignment: usize, size: usize) callconv(.c) c_int {
+    const kept = base.errno_location().*;
+    defer base.errno_location().* = kept;
+    return base.posix_memalign.?(out, alignment, size);
+}
+
+fn ignoreFree(pointer: ?[*]u8) callconv(.c) void {
+    _ = pointer;
+}
+
+fn spoilByRepeating(family: *Family) void {
+    family.malloc = struct {
+        fn call(size: usize) callconv(.c) ?[*]u8 {
+            call_count += 1;
+            if (call_count % 40 == 0 and size <= base.usable_size(previous)) return previous;
+            previous = base.malloc(size);
+            previous_size = size;
+            return previous;
+        }
+    }.call;
+    // The repeated block would otherwise be freed twice, which libc itself ends.
+    family.free = ignoreFree;
+}
+
+fn spoilByScribbling(family: *Family) void {
+    family.malloc = struct {
+        fn call(size: usize) callconv(.c) ?[*]u8 {
+            call_count += 1;
+            if (call_count % 40 == 0 and previous_size > 0) previous.?[previous_size - 1] +%= 1;
+            previous = base.malloc(size);
+            previous_size = size;
+            return previous;
+        }
+    }.call;
+    family.free = ignoreFree;
+}
+
+fn spoilAlignment(family: *Family) void {
+    family.malloc = struct {
+        fn call(size: usize) callconv(.c) ?[*]u8 {
+            const pointer = base.malloc(size + 8) orelse return null;
+            return if (size > 8) pointer + 8 else pointer;
+        }
+    }.call;
+    family.usable_size = struct {
+        fn call(pointer: ?*const anyopaque) callconv(.c) usize {
+            const address = @intFromPtr(pointer);
+            return base.usable_size(@ptrFromInt(address - address % 16)) - address % 16;
+        }
+    }.call;
+    family.free = ignoreFree;
+}
+
+fn spoilUsableDown(family: *Family) void {
+    family.usable_size = struct {
+        fn call(pointer: ?*const anyopaque) callconv(.c) usize {
+            return base.usable_size(pointer) / 2;
+        }
+    }.call;
+}
+
+fn spoilUsableUp(family: *Family) void {
+    family.usable_size = struct {
+        fn call(pointer: ?*const anyopaque) callconv(.c) usize {
+            return if (pointer == null) 0 else base.usable_size(pointer) + 16;
+        }
+    }.call;
+    family.free = ignoreFree;
+}
+
+fn spoilUsableStability(family: *Family) void {
+    family.usable_size = struct {
+        fn call(pointer: ?*const anyopaque) callconv(.c) usize {
+            call_count += 1;
+            return base.usable_size(pointer) - call_count % 2;
+        }
+    }.call;
+    family.malloc = struct {
+        fn call(size: usize) callconv(.c) ?[*]u8 {
+            return base.malloc(size + 16);
+        }
+    }.call;
+}
+
+fn spoilUsableOfNull(family: *Family) void {
+    family.usable_size = struct {
+        fn call(pointer: ?*const anyopaque) callconv(.c) usize {
+            return if (pointer == null) 16 else base.usable_size(pointer);
+        }
+    }.call;
+}
+
+fn spoilFreeOfNull(family: *Family) void {
+    family.free = struct {
+        fn call(pointer: ?[*]u8) callconv(.c) void {
+            if (pointer == null) call_count += 1;
+            base.free(pointer);
+        }
+    }.call;
+    family.malloc = struct {
+        fn call(size: usize) callconv(.c) ?[*]u8 {
+            return if (call_count > 0) null else base.malloc(size);
+        }
+    }.call;
+}
+
+fn spoilErrnoByFree(family: *Family) void {
+    family.free = struct {
+        fn call(pointer: ?[*]u8) callconv(.c) void {
+            base.free(pointer);
+            base.errno_location().* = errno_invalid;
+        }
+    }.call;
+}
+
+fn spoilErrnoOnSuccess(family: *Family) void {
+    family.malloc = struct {
+        fn call(size: usize) callconv(.c) ?[*]u8 {
+            const pointer = base.malloc(size);
+            if (size > 10_000) base.errno_location().* = errno_no_memory;
+            return pointer;
+        }
+    }.call;
+}
+
+fn spoilErrnoOnFailure(family: *Family) void {
+    const Quiet = struct {
+        fn malloc(size: usize) callconv(.c) ?[*]u8 {
+            const kept = base.errno_location().*;
+            defer base.errno_location().* = kept;
+            return base.malloc(size);
+        }
+        fn calloc(count: usize, size: usize) callconv(.c) ?[*]u8 {
+            const kept = base.errno_location().*;
+            defer base.errno_location().* = kept;
+            return base.calloc(count, size);
+        }
+        fn realloc(pointer: ?[*]u8, size: usize) callconv(.c) ?[*]u8 {
+            const kept = base.errno_location().*;
+            defer base.errno_location().* = kept;
+            return base.realloc(pointer, size);
+        }
+        fn reallocarray(pointer: ?[*]u8, count: usize, size: usize) callconv(.c) ?[*]u8 {
+            const kept = base.errno_location().*;
+            defer base.errno_location().* = kept;
+            return base.reallocarray.?(pointer, count, size);
+        }
+        fn valloc(size: usize) callconv(.c) ?[*]u8 {
+            const kept = base.errno_location().*;
+            defer base.errno_location().* = kept;
+            return base.valloc.?(size);
+        }
+        fn pvalloc(size: usize) callconv(.c) ?[*]u8 {
+            const kept = base.errno_location().*;
+            defer base.errno_location().* = kept;
+            return base.pvalloc.?(size);
+        }
+    };
+    family.malloc = Quiet.malloc;
+    family.calloc = Quiet.calloc;
+    family.realloc = Quiet.realloc;
+    family.reallocarray = Quiet.reallocarray;
+    family.valloc = Quiet.valloc;
+    family.pvalloc = Quiet.pvalloc;
+}
+
+fn spoilZeroByNull(family: *Family) void {
+    family.malloc = struct {
+        fn call(size: usize) callconv(.c) ?[*]u8 {
+            return if (size == 0) null else base.malloc(size);
+        }
+    }.call;
+}
+
+fn spoilZeroBySharing(family: *Family) void {
+    family.malloc = struct {
+        fn call(size: usize) callconv(.c) ?[*]u8 {
+            return if (size == 0) &unowned else base.malloc(size);
+        }
+    }.call;
+    family.free = struct {
+        fn call(pointer: ?[*]u8) callconv(.c) void {
+            if (pointer != @as([*]u8, &unowned)) base.free(pointer);
+        }
+    }.call;
+    family.usable_size = struct {
+        fn call(pointer: ?*const anyopaque) callconv(.c) usize {
+            return if (pointer == @as(*const anyopaque, &unowned)) 0 else base.usable_size(pointer);
+        }
+    }.call;
+}
+
+fn spoilCalloc(family: *Family) void {
+    family.calloc = struct {
+        fn call(count: usize, size: usize) callconv(.c) ?[*]u8 {
+            const pointer = base.malloc(count * size) orelse return null;
+            if (count * size > 0) @memset(pointer[0 .. count * size - 1], 0);
+            return pointer;
+        }
+    }.call;
+}
+
+fn spoilCallocLarge(family: *Family) void {
+    // Large freed blocks are kept, and calloc takes every large block for fresh memory.
+    const Kept = struct {
+        fn calloc(count: usize, size: usize) callconv(.c) ?[*]u8 {
+            if (count * size < 1024 * 1024) return base.calloc(count, size);
+            return malloc(count * size);
+        }
+        fn malloc(size: usize) callconv(.c) ?[*]u8 {
+            if (previous) |kept| if (size <= previous_size and size >= 1024 * 1024) {
+                previous = null;
+                return kept;
+            };
+            return base.malloc(size);
+        }
+        fn free(pointer: ?[*]u8) callconv(.c) void {
+            const size = base.usable_size(pointer);
+            if (size < 1024 * 1024 or previous != null) return base.free(pointer);
+            previous = pointer;
+            previous_size = size;
+        }
+    };
+    family.malloc = Kept.malloc;
+    family.calloc = Kept.calloc;
+    family.free = Kept.free;
+}
+
+fn spoilCallocProduct(family: *Family) void {
+    family.calloc = struct {
+        fn call(count: usize, size: usize) callconv(.c) ?[*]u8 {
+            return base.calloc(1, count *% size);
+        }
+    }.call;
+}
+
+fn spoilReallocarrayProduct(family: *Family) void {
+    family.reallocarray = struct {
+        fn call(pointer: ?[*]u8, count: usize, size: usize) callconv(.c) ?[*]u8 {
+            return base.realloc(pointer, count *% size);
+        }
+    }.call;
+}
+
+fn spoilReallocTail(family: *Family) void {
+    family.realloc = struct {
+        fn call(pointer: ?[*]u8, size: usize) callconv(.c) ?[*]u8 {
+            const fresh = base.calloc(1, size) orelse return null;
+            const kept = @min(size, base.usable_size(pointer));
+            if (kept > 1) @memcpy(fresh[0 .. kept - 1], pointer.?[0 .. kept - 1]);
+            base.free(pointer);
+            return fresh;
+        }
+    }.call;
+}
+
+fn spoilReallocFailure(family: *Family) void {
+    family.realloc = struct {
+        fn call(pointer: ?[*]u8, size: usize) callconv(.c) ?[*]u8 {
+            if (base.realloc(pointer, size)) |moved| return moved;
+            base.free(pointer);
+            base.errno_location().* = errno_no_memory;
+            return null;
+        }
+    }.call;
+}
+
+fn spoilReallocOfNull(family: *Family) void {
+    family.realloc = struct {
+        fn call(pointer: ?[*]u8, size: usize) callconv(.c) ?[*]u8 {
+            return if (pointer == null) null else base.realloc(pointer, size);
+        }
+    }.call;
+}
+
+fn spoilReallocToZero(family: *Family) void {
+    family.realloc = struct {
+        fn call(pointer: ?[*]u8, size: usize) callconv(.c) ?[*]u8 {
+            return base.realloc(pointer, @max(size, 1));
+        }
+    }.call;
+}
+
+fn spoilReallocToZeroByLeak(family: *Family) void {
+    family.realloc = struct {
+        fn call(pointer: ?[*]u8, size: usize) callconv(.c) ?[*]u8 {
+            return if (size == 0) null else base.realloc(pointer, size);
+        }
+    }.call;
+}
+
+fn spoilHugeSizes(family: *Family) void {
+    // Rounding up to a page without asking whether it still fits.
+    const Wrapping = struct {
+        fn malloc(size: usize) callconv(.c) ?[*]u8 {
+            return base.malloc(if (size > 4096) (size +% 4095) & ~@as(usize, 4095) else size);
+        }
+        fn realloc(pointer: ?[*]u8, size: usize) callconv(.c) ?[*]u8 {
+            return base.realloc(pointer, if (size > 4096) (size +% 4095) & ~@as(usize, 4095) else size);
+        }
+    };
+    family.malloc = Wrapping.malloc;
+    family.realloc = Wrapping.realloc;
+}
+
+fn spoilLargeAlignment(family: *Family) void {
+    family.aligned_alloc = struct {
+        fn call(alignment: usize, size: usize) callconv(.c) ?[*]u8 {
+            return base.aligned_alloc(@min(alignment, 4096), size);
+        }
+    }.call;
+}
+
+fn spoilOddAlignment(family: *Family) void {
+    family.aligned_alloc = struct {
+        fn call(alignment: usize, size: usize) callconv(.c) ?[*]u8 {
+            return if (@popCount(alignment) == 1) strictAlignedAlloc(alignment, size) else base.malloc(size);
+        }
+    }.call;
+}
+
+fn spoilPosixMemalign(family: *Family) void {
+    family.posix_memalign = struct {
+        fn call(out: *?[*]u8, alignment: usize, size: usize) callconv(.c) c_int {
+            return base.posix_memalign.?(out, @min(alignment, 16), size);
+        }
+    }.call;
+}
+
+fn spoilPosixMemalignCheck(family: *Family) void {
+    family.posix_memalign = struct {
+        fn call(out: *?[*]u8, alignment: usize, size: usize) callconv(.c) c_int {
+            return strictPosixMemalign(out, if (alignment == 4) 8 else alignment, size);
+        }
+    }.call;
+}
+
+fn spoilPosixMemalignPointer(family: *Family) void {
+    family.posix_memalign = struct {
+        fn call(out: *?[*]u8, alignment: usize, size: usize) callconv(.c) c_int {
+            out.* = null;
+            return strictPosixMemalign(out, alignment, size);
+        }
+    }.call;
+}
+
+fn spoilPosixMemalignErrno(family: *Family) void {
+    family.posix_memalign = struct {
+        fn call(out: *?[*]u8, alignment: usize, size: usize) callconv(.c) c_int {
+            const code = base.posix_memalign.?(out, alignment, size);
+            if (code != 0) base.errno_location().* = code;
+            return code;
+        }
+    }.call;
+}
+
+fn spoilMemalign(family: *Family) void {
+    family.memalign = struct {
+        fn call(alignment: usize, size: usize) callconv(.c) ?[*]u8 {
+            const power = @as(usize, 1) << @intCast(std.math.log2_int(usize, alignment));
+            return base.memalign.?(power, size);
+        }
+    }.call;
+}
+
+fn spoilValloc(family: *Family) void {
+    family.valloc = base.malloc;
+}
+
+fn spoilPvalloc(family: *Family) void {
+    family.pvalloc = family.valloc;
+}
+
+fn spoilPvallocWrap(family: *Family) void {
+    family.pvalloc = struct {
+        fn call(size: usize) callconv(.c) ?[*]u8 {
+            return base.valloc.?((size +% 4095) & ~@as(usize, 4095));
+        }
+    }.call;
+}
+
+fn spoilFree(family: *Family) void {
+    family.free = ignoreFree;
+}
+
+fn spoilFreeSometimes(family: *Family) void {
+    family.free = struct {
+        fn call(pointer: ?[*]u8) callconv(.c) void {
+            call_count += 1;
+            if (call_count % 10 != 0) base.free(pointer);
+        }
+    }.call;
+}
+
+fn spoilOutOfMemory(family: *Family) void {
+    family.malloc = struct {
+        fn call(size: usize) callconv(.c) ?[*]u8 {
+            return base.malloc(size) orelse std.c.abort();
+        }
+    }.call;
+}
+
+const Overrides = struct {
+    alloc: *const fn (*anyopaque, usize, std.mem.Alignment, usize) ?[*]u8 = std.heap.smp_allocator.vtable.alloc,
+    resize: *const fn (*anyopaque, []u8, std.mem.Alignment, usize, usize) bool = std.heap.smp_allocator.vtable.resize,
+    remap: *const fn (*anyopaque, []u8, std.mem.Alignment, usize, usize) ?[*]u8 = std.heap.smp_allocator.vtable.remap,
+};
+
+/// Zig's own general allocator with some functions replaced.
+fn zigWith(comptime overrides: Overrides) std.mem.Allocator {
+    const table = struct {
+        const vtable: std.mem.Allocator.VTable = .{
+            .alloc = overrides.alloc,
+            .resize = overrides.resize,
+            .remap = overrides.remap,
+            .free = std.heap.smp_allocator.vtable.free,
+        };
+    };
+    return .{ .ptr = std.heap.smp_allocator.ptr, .vtable = &table.vtable };
+}
+
+fn resizeByLying(_: *anyopaque, memory: []u8, _: std.mem.Alignment, size: usize, _: usize) bool {
+    return size <= memory.len * 2;
+}
+
+fn allocUnaligned(context: *anyopaque, size: usize, alignment: std.mem.Alignment, return_address: usize) ?[*]u8 {
+    if (size > 1 << 40) return null;
+    const pointer = std.heap.smp_allocator.vtable.alloc(context, size + 64, .min(alignment, .@"16"), return_address) orelse return null;
+    return if (alignment.compare(.gt, .@"16")) pointer + 16 else pointer;
+}
+
+fn remapByForgetting(context: *anyopaque, memory: []u8, alignment: std.mem.Alignment, size: usize, return_address: usize) ?[*]u8 {
+    if (size > 1 << 40) return null;
+    const fresh = std.heap.smp_allocator.vtable.alloc(context, size, alignment, return_address) orelse return null;
+    std.heap.smp_allocator.vtable.free(context, memory, alignment, return_address);
+    return fresh;
+}
