@@ -28,8 +28,9 @@ fn construct() callconv(.c) void {
     lifecycle.construct();
 }
 
-export const hakmem_constructor: *const fn () callconv(.c) void linksection(".init_array") = &construct;
+const constructor: *const fn () callconv(.c) void = &construct;
 
 comptime {
+    @export(&constructor, .{ .name = "hakmem_constructor", .section = ".init_array", .visibility = .hidden });
     hak_door.exportAll();
 }

@@ -9,9 +9,10 @@ fn construct() callconv(.c) void {
     lifecycle.construct();
 }
 
-export const hakmem_constructor: *const fn () callconv(.c) void linksection(".init_array") = &construct;
+const constructor: *const fn () callconv(.c) void = &construct;
 
 comptime {
+    @export(&constructor, .{ .name = "hakmem_constructor", .section = ".init_array", .visibility = .hidden });
     _ = @import("doors/malloc_door.zig");
     hak_door.exportAll();
 }

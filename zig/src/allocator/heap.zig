@@ -104,7 +104,7 @@ pub const Heap = extern struct {
     }
 };
 
-const no_view: page_map.View = .{ .bytes = undefined, .first = 0, .count = 0 };
+const no_view: page_map.View = .{ .origin = 0, .first = 0, .count = 0 };
 pub const empty_heap: Heap = .of(.empty, no_view);
 pub const dead_heap: Heap = .of(.dead, no_view);
 
@@ -113,12 +113,24 @@ var flush_wanted: std.atomic.Value(u32) = .init(0);
 
 /// A block of at least `size` bytes, aligned to 16 (to 8 for up to 8 bytes). Null when memory is out.
 pub inline fn allocate(size: usize) ?[*]u8 {
-    const heap = thread_slot.get();
-    if (size > geometry.tiny_bytes_max) return allocateAboveTiny(heap, size);
+    return allocateFast(size) orelse allocateSlow(size);
+}
+
+/// A block for a size of up to 1 KiB from the magazine; null where `allocateSlow` must be asked. Apart from it
+/// so that a door can end in a jump to a slow path of its own, which also says what went wrong.
+pub inline fn allocateFast(size: usize) ?[*]u8 {
+    if (size > geometry.tiny_bytes_max) return null;
     const class = size_class.tiny_table[(size + 7) >> 3];
-    const address = heap.magazines[class].pop();
-    if (address == 0) return allocateSlow(heap, class);
-    return @ptrFromInt(address);
+    return @ptrFromInt(thread_slot.get().magazines[class].pop());
+}
+
+/// A block of any size, where `allocateFast` has none.
+pub noinline fn allocateSlow(size: usize) ?[*]u8 {
+    if (size > geometry.small_bytes_max) {
+        const block = allocateAboveSmall(size, 1) orelse return null;
+        return @ptrFromInt(block.address);
+    }
+    return allocateOf(size_class.of(size));
 }
 
 /// As `allocate`, all zero.
@@ -142,10 +154,7 @@ pub fn allocateAligned(size: usize, alignment: usize) ?[*]u8 {
         const block = allocateAboveSmall(size, alignment) orelse return null;
         return @ptrFromInt(block.address);
     }
-    const heap = thread_slot.get();
-    const address = heap.magazines[class].pop();
-    if (address == 0) return allocateSlow(heap, class);
-    return @ptrFromInt(address);
+    return allocateOf(class);
 }
 
 /// Takes a block back; null is nothing. Anything else ends the process with a message.
@@ -229,19 +238,15 @@ fn reclaim() usize {
     return superslabs.purge();
 }
 
-noinline fn allocateAboveTiny(heap: *Heap, size: usize) ?[*]u8 {
-    if (size > geometry.small_bytes_max) {
-        const block = allocateAboveSmall(size, 1) orelse return null;
-        return @ptrFromInt(block.address);
-    }
-    const class = size_class.of(size);
+inline fn allocateOf(class: Class) ?[*]u8 {
+    const heap = thread_slot.get();
     const address = heap.magazines[class].pop();
-    if (address == 0) return allocateSlow(heap, class);
+    if (address == 0) return refillAndTake(heap, class);
     return @ptrFromInt(address);
 }
 
 /// The magazine of the class is empty.
-noinline fn allocateSlow(heap_found: *Heap, class: Class) ?[*]u8 {
+noinline fn refillAndTake(heap_found: *Heap, class: Class) ?[*]u8 {
     @branchHint(.unlikely);
     const heap = if (heap_found.kind == .empty) lifecycle.enter() orelse return null else heap_found;
     const address = refill(heap, class);

@@ -24,7 +24,11 @@ fn invalid() ?*anyopaque {
 }
 
 fn malloc(size: usize) callconv(.c) ?*anyopaque {
-    return heap.allocate(size) orelse outOfMemory();
+    return heap.allocateFast(size) orelse mallocSlow(size);
+}
+
+noinline fn mallocSlow(size: usize) ?*anyopaque {
+    return heap.allocateSlow(size) orelse outOfMemory();
 }
 
 fn free(block: ?*anyopaque) callconv(.c) void {
@@ -126,5 +130,14 @@ comptime {
         .{ "free_sized", &free_sized },
         .{ "free_aligned_sized", &free_aligned_sized },
         .{ "malloc_trim", &malloc_trim },
+        // glibc's second names, by which some programs reach past a preloaded malloc: a block from one heap must
+        // never be given to the other.
+        .{ "__libc_malloc", &malloc },
+        .{ "__libc_free", &free },
+        .{ "__libc_calloc", &calloc },
+        .{ "__libc_realloc", &realloc },
+        .{ "__libc_memalign", &memalign },
+        .{ "__libc_valloc", &valloc },
+        .{ "__libc_pvalloc", &pvalloc },
     }) |entry| @export(entry[1], .{ .name = entry[0] });
 }

@@ -24,10 +24,11 @@ pub const large: u8 = size_class.count + 1;
 pub const huge: u8 = size_class.count + 2;
 pub const entry_count = size_class.count + 3;
 
-/// What the fast path needs, copied into every heap: `bytes[address >> granule_shift]` is the entry if
-/// that number less `first` is below `count`.
+/// What the fast path needs, copied into every heap: the entry of granule number g lies at `origin + g`, if
+/// g less `first` is below `count`.
 pub const View = extern struct {
-    bytes: [*]const u8,
+    /// Where the entry of granule 0 would lie. A number, not a pointer: it may wrap where `first` is large.
+    origin: usize,
     first: usize,
     count: usize,
 
@@ -36,7 +37,7 @@ pub const View = extern struct {
         const granule = address >> geometry.granule_shift;
         if (granule -% self.first >= self.count) return 0;
         // Partner: the store in `write`.
-        return @atomicLoad(u8, &self.bytes[granule], .monotonic);
+        return @atomicLoad(u8, @as(*const u8, @ptrFromInt(self.origin +% granule)), .monotonic);
     }
 };
 
@@ -47,7 +48,7 @@ const piece_count_max = geometry.granule_count / piece_bytes;
 /// A window covers at least this many times the address space that the process may have.
 const window_factor = 16;
 
-var current: View = .{ .bytes = undefined, .first = 0, .count = 0 };
+var current: View = .{ .origin = 0, .first = 0, .count = 0 };
 var writable_pieces: [piece_count_max / 64]u64 = @splat(0);
 var lock: Lock = .{};
 
@@ -64,8 +65,7 @@ pub fn start() bool {
         const address = os.map(count, .read, 0) orelse continue;
         os.smallPages(address, count);
         current = .{
-            // The bias lets the fast path index by granule number; it wraps where `first` is large.
-            .bytes = @ptrFromInt(address -% first),
+            .origin = address -% first,
             .first = first,
             .count = count,
         };
@@ -115,7 +115,7 @@ pub fn register(address: usize, bytes: usize) bool {
     for (piece_first..piece_last + 1) |piece| {
         const bit = @as(u64, 1) << @intCast(piece % 64);
         if (writable_pieces[piece / 64] & bit != 0) continue;
-        const start_of_piece = @intFromPtr(current.bytes) +% current.first + piece * piece_bytes;
+        const start_of_piece = current.origin +% current.first + piece * piece_bytes;
         if (!os.makeWritable(start_of_piece, piece_bytes)) return false;
         writable_pieces[piece / 64] |= bit;
     }
@@ -127,9 +127,11 @@ pub fn write(address: usize, granules: usize, value: u8) void {
     const first = address >> geometry.granule_shift;
     assert(address & (geometry.granule_bytes - 1) == 0);
     assert(first >= current.first and first + granules <= current.first + current.count);
-    const bytes: [*]u8 = @constCast(current.bytes);
-    // Partner: the load in `View.entryOf`.
-    for (first..first + granules) |granule| @atomicStore(u8, &bytes[granule], value, .monotonic);
+    for (first..first + granules) |granule| {
+        const entry_of_granule: *u8 = @ptrFromInt(current.origin +% granule);
+        // Partner: the load in `View.entryOf`.
+        @atomicStore(u8, entry_of_granule, value, .monotonic);
+    }
 }
 
 /// The bytes of the map that may be resident because they were made writable.
@@ -165,7 +167,7 @@ test "page_map: every address has an entry, wild ones too, and windows refuse wh
         const first = windowFirst(count).?;
         const memory = os.map(count, .read_write, 0).?;
         defer _ = os.unmap(memory, count);
-        current = .{ .bytes = @ptrFromInt(memory -% first), .first = first, .count = count };
+        current = .{ .origin = memory -% first, .first = first, .count = count };
         const granule = first + count / 2;
         write(granule << geometry.granule_shift, 1, 9);
         try std.testing.expectEqual(9, entry((granule << geometry.granule_shift) + 5));

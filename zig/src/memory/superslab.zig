@@ -39,6 +39,8 @@ pub const Superslab = extern struct {
     dirty: bitmap.Granules,
     /// The longest run in `free`: the bin that the superslab is in.
     longest: u8,
+    /// The bitmaps may have been written since their pages were last given back.
+    words_used: bool,
     /// For each granule of a run, the first one; for the first, how many.
     run_start: [geometry.superslab_granules]u8,
     run_granules: [geometry.superslab_granules]u8,
@@ -100,7 +102,10 @@ var bins: [bin_count]?*Superslab = @splat(null);
 /// One bit for each bin that is not empty.
 var bins_present: u64 = 0;
 var all: ?*Superslab = null;
+/// Records given back, and the group whose records from `group_next` on were never used nor touched.
 var unused_records: ?*Superslab = null;
+var group: usize = 0;
+var group_next: usize = records_per_group;
 var doomed: ?*Superslab = null;
 /// Set when `settle` has work. Written under the lock; read without it as a hint.
 var unsettled: bool = false;
@@ -226,7 +231,33 @@ pub fn purge() usize {
         if (one.free == all_granules) doom(one);
     }
     lock.unlock();
-    return unmapDoomed() + purgeTo(0);
+    return unmapDoomed() + purgeTo(0) + purgeUnusedWords();
+}
+
+/// Gives back the bitmaps of records that serve no superslab; they are all zero, as slabs leave them.
+fn purgeUnusedWords() usize {
+    // With larger pages the bitmaps of neighbours lie in one page.
+    if (os.pageBytes() > bitmap_bytes) return 0;
+    lock.lock();
+    const list = unused_records;
+    unused_records = null;
+    lock.unlock();
+
+    var bytes: usize = 0;
+    var last: *Superslab = list orelse return 0;
+    while (true) {
+        if (last.words_used and os.release(@intFromPtr(last.words), bitmap_bytes)) {
+            last.words_used = false;
+            bytes += bitmap_bytes;
+        }
+        last = last.next orelse break;
+    }
+
+    lock.lock();
+    defer lock.unlock();
+    last.next = unused_records;
+    unused_records = list;
+    return bytes;
 }
 
 fn unmapDoomed() usize {
@@ -338,6 +369,7 @@ fn add() ?*Superslab {
     superslab.base = base;
     superslab.free = all_granules;
     superslab.dirty = 0;
+    superslab.words_used = true;
     superslab.run_start = @splat(0);
     superslab.run_granules = @splat(0);
     counts.mapped_ever += 1;
@@ -374,19 +406,19 @@ noinline fn refuse() ?*Superslab {
 }
 
 fn takeRecord() ?*Superslab {
-    if (unused_records == null) {
-        const group = os.map(group_bytes, .read_write, 0) orelse return null;
+    if (unused_records) |superslab| {
+        unused_records = superslab.next;
+        return superslab;
+    }
+    if (group_next == records_per_group) {
+        group = os.map(group_bytes, .read_write, 0) orelse return null;
         os.smallPages(group, group_bytes);
         counts.record_bytes += group_bytes;
-        for (0..records_per_group) |reverse| {
-            const number = records_per_group - 1 - reverse;
-            const superslab: *Superslab = @ptrFromInt(group + number * record_bytes);
-            superslab.words = @ptrFromInt(group + group_records_bytes + number * bitmap_bytes);
-            giveRecord(superslab);
-        }
+        group_next = 0;
     }
-    const superslab = unused_records.?;
-    unused_records = superslab.next;
+    const superslab: *Superslab = @ptrFromInt(group + group_next * record_bytes);
+    superslab.words = @ptrFromInt(group + group_records_bytes + group_next * bitmap_bytes);
+    group_next += 1;
     return superslab;
 }
 
