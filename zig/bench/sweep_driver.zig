@@ -6,12 +6,13 @@
 //!
 //! How it works: the pointer array is mapped apart and touched; as much memory as the blocks may need is
 //! touched and unmapped again, so that the host has already backed it and the first touch of fresh
-//! memory is not charged to whoever happens to run first; then RSS (base), allocate and write every
-//! block (timed), RSS (live), check every byte of every block, put the pointers in the order of
-//! freeing, free (timed), RSS (after free), an idle pause if asked for and RSS, the allocator's own way
-//! of giving memory back, RSS (after flush). RSS is read from `/proc/self/smaps_rollup`, which is exact
-//! where `statm` and `ru_maxrss` are not. Times are CPU time of the whole process, so that a helper
-//! thread of an allocator counts too.
+//! memory is not charged to whoever happens to run first; all code that will run is touched. Then RSS
+//! (base); allocate and write every block (timed); RSS (live); check every byte of every block; put the
+//! pointers in the order of freeing; free (timed); RSS (after free); where asked for, an idle pause and
+//! RSS (after idle); the allocator's own way of giving memory back; RSS (after flush).
+//!
+//! RSS is read from `/proc/self/smaps_rollup`, which is exact where `statm` and `ru_maxrss` are not.
+//! Times are CPU time of the whole process, so that a helper thread of an allocator counts too.
 //!
 //! `--identify` measures nothing: it tells the object and version of the allocator and which release
 //! function it has. That is a mode of its own because a `dlsym` that fails allocates its message with
@@ -196,8 +197,8 @@ fn mapTouched(bytes: usize) [*]u8 {
     return memory;
 }
 
-/// Touches and unmaps `bytes`, in pieces that are mapped together, so that the machine beneath a virtual
-/// one has given us that much before the clock runs.
+/// Touches and unmaps `bytes`, so that the machine beneath a virtual one has given us that much memory
+/// before the clock runs.
 fn warmMemory(bytes: usize) void {
     if (bytes == 0) return;
     const memory = mapTouched(bytes);

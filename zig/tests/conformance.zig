@@ -116,9 +116,11 @@ fn findCase(name: []const u8) ?suite.Case {
     return null;
 }
 
-/// The cases that need the dynamic linker come after those of the suite.
+/// The cases that need the dynamic linker or processes of their own come after those of the suite.
 const all_cases = suite.cases ++ [_]suite.Case{
     .{ .name = "family-from-one-object", .run = familyFromOneObject, .needs = &.{.c_family} },
+    .{ .name = "misuse", .run = misuse, .needs = &.{ .c_family, .misuse_ends_process } },
+    .{ .name = "unload", .run = unload, .needs = &.{ .c_family, .opened_library } },
 };
 
 fn printSubject(subject: *const suite.Subject) void {
@@ -133,7 +135,7 @@ fn printSubject(subject: *const suite.Subject) void {
 fn familyFromOneObject(run: *suite.Run) suite.Failure!void {
     const family = run.subject.door.c;
     const owner = doors.objectOf(family.malloc) orelse return run.fail("the object of malloc is unknown", .{});
-    if (std.mem.eql(u8, run.subject.name, "hak")) {
+    if (run.subject.opened) {
         // Opened beside a running program, the library must not bring a malloc of its own.
         for ([_][:0]const u8{ "malloc", "calloc", "realloc", "free", "posix_memalign", "aligned_alloc" }) |name| {
             const handle = std.c.dlopen(owner, .{ .LAZY = true, .NOLOAD = true }) orelse {
@@ -166,6 +168,189 @@ fn expectOwner(run: *suite.Run, name: []const u8, function: *const anyopaque, ow
     if (std.mem.eql(u8, object, owner) != expected) {
         return run.fail("{s} comes from {s}, beside malloc from {s}", .{ name, object, owner });
     }
+}
+
+/// A thread that has used the library, and ends after the library was closed.
+const Straggler = struct {
+    family: *const suite.Family,
+    block: ?[*]u8 = null,
+    step: std.atomic.Value(u32) = .init(0),
+
+    fn main(context: ?*anyopaque) callconv(.c) ?*anyopaque {
+        const straggler: *Straggler = @ptrCast(@alignCast(context));
+        const family = straggler.family;
+        // Filled magazines of several classes, so that ending the thread has something to give back.
+        var pointers: [64]?[*]u8 = undefined;
+        for (&pointers, 1..) |*pointer, index| pointer.* = family.malloc(index * 40);
+        for (pointers) |pointer| family.free(pointer);
+        straggler.block = family.malloc(100);
+        straggler.reach(1);
+        straggler.wait(2);
+        return null;
+    }
+
+    fn reach(straggler: *Straggler, step: u32) void {
+        straggler.step.store(step, .release);
+    }
+
+    fn wait(straggler: *Straggler, step: u32) void {
+        while (straggler.step.load(.acquire) < step) process.yieldProcessor();
+    }
+};
+
+/// Closing the library while a thread lives that has used it: the end of that thread must not call
+/// code that is gone, and blocks that are in use stay. The last case, since it closes its door.
+fn unload(run: *suite.Run) suite.Failure!void {
+    const family = &run.subject.door.c;
+    const path = doors.objectOf(family.malloc) orelse return run.fail("the object of malloc is unknown", .{});
+    var straggler: Straggler = .{ .family = family };
+    var thread: std.c.pthread_t = undefined;
+    if (std.c.pthread_create(&thread, null, Straggler.main, &straggler) != .SUCCESS) return run.fail("cannot start a thread", .{});
+    straggler.wait(1);
+    const block = straggler.block orelse return run.fail("malloc of 100 bytes returned NULL", .{});
+    @memset(block[0..100], 0x5a);
+    // Once for the door itself, once for this handle.
+    const handle = std.c.dlopen(path, .{ .LAZY = true, .NOLOAD = true }) orelse return run.fail("{s} is not loaded", .{path});
+    for (0..2) |_| {
+        if (std.c.dlclose(handle) != 0) return run.fail("dlclose failed", .{});
+    }
+    straggler.reach(2);
+    if (std.c.pthread_join(thread, null) != .SUCCESS) return run.fail("cannot join a thread", .{});
+    for (block[0..100], 0..) |byte, index| {
+        if (byte != 0x5a) return run.fail("byte {d} of a block in use changed when the library was closed", .{index});
+    }
+    // A library that stays loaded goes on serving; one that is gone has left all above in peace.
+    if (std.c.dlopen(path, .{ .LAZY = true, .NOLOAD = true }) == null) return;
+    family.free(block);
+    const another = family.malloc(100) orelse return run.fail("malloc of 100 bytes returned NULL after dlclose", .{});
+    @memset(another[0..100], 1);
+    family.free(another);
+}
+
+/// What a broken program does; each must end with an abort and one line on stderr.
+const Misuse = struct {
+    name: []const u8,
+    commit: *const fn (*const suite.Family) void,
+};
+
+const misuses = [_]Misuse{
+    .{ .name = "free of an address on the stack", .commit = freeOfStack },
+    .{ .name = "free of a static address", .commit = freeOfStatic },
+    .{ .name = "free inside a small block", .commit = freeInsideSmall },
+    .{ .name = "free inside a large block", .commit = freeInsideLarge },
+    .{ .name = "free inside a huge block", .commit = freeInsideHuge },
+    .{ .name = "free of a non-canonical address", .commit = freeOfNonCanonical },
+    .{ .name = "realloc of a static address", .commit = reallocOfStatic },
+    .{ .name = "double free of a small block", .commit = freeSmallTwice },
+    .{ .name = "double free of a large block", .commit = freeLargeTwice },
+    .{ .name = "double free of a huge block", .commit = freeHugeTwice },
+};
+
+var static_memory: [4096]u8 align(64) = @splat(0);
+
+fn freeOfStack(c: *const suite.Family) void {
+    var memory: [256]u8 align(64) = @splat(0);
+    c.free(&memory);
+    flush(c);
+}
+
+fn freeOfStatic(c: *const suite.Family) void {
+    c.free(static_memory[64..]);
+    flush(c);
+}
+
+fn freeInside(c: *const suite.Family, size: usize, offset: usize) void {
+    const block = c.malloc(size) orelse return;
+    c.free(block + offset);
+    flush(c);
+}
+
+fn freeInsideSmall(c: *const suite.Family) void {
+    freeInside(c, 200, 16);
+}
+
+fn freeInsideLarge(c: *const suite.Family) void {
+    freeInside(c, 300_000, 4096);
+}
+
+fn freeInsideHuge(c: *const suite.Family) void {
+    freeInside(c, 10_000_000, 4096);
+}
+
+fn freeOfNonCanonical(c: *const suite.Family) void {
+    // Built at run time, so that only the allocator gets to see it.
+    c.free(@ptrFromInt(@intFromPtr(&static_memory) | 0xdead << 48));
+    flush(c);
+}
+
+fn reallocOfStatic(c: *const suite.Family) void {
+    _ = c.realloc(static_memory[64..], 100);
+}
+
+fn freeTwice(c: *const suite.Family, size: usize) void {
+    const block = c.malloc(size) orelse return;
+    c.free(block);
+    c.free(block);
+    flush(c);
+}
+
+fn freeSmallTwice(c: *const suite.Family) void {
+    freeTwice(c, 200);
+}
+
+fn freeLargeTwice(c: *const suite.Family) void {
+    freeTwice(c, 300_000);
+}
+
+fn freeHugeTwice(c: *const suite.Family) void {
+    freeTwice(c, 10_000_000);
+}
+
+/// A magazine may hold the wrong pointer for a while; here it comes to light.
+fn flush(c: *const suite.Family) void {
+    if (c.flush_all) |call| call();
+}
+
+fn misuse(run: *suite.Run) suite.Failure!void {
+    const begins = run.subject.contract.misuse_line.?;
+    for (misuses) |wrong| {
+        var buffer: [2048]u8 = undefined;
+        const end = try inChild(run, &buffer, wrong.commit);
+        const said = std.mem.trimEnd(u8, end.said, "\n");
+        if (end.status & 0x7f != @backingInt(std.os.linux.SIG.ABRT)) {
+            return run.fail("{s}: wait status 0x{x}, expected an abort; it said: {s}", .{ wrong.name, end.status, said });
+        }
+        if (!std.mem.startsWith(u8, said, begins) or std.mem.findScalar(u8, said, '\n') != null) {
+            return run.fail("{s}: expected one line that begins with \"{s}\", got: {s}", .{ wrong.name, begins, said });
+        }
+    }
+}
+
+const End = struct { status: c_uint, said: []const u8 };
+
+/// Runs the function in a child and tells how the child ended and what it said on stderr.
+fn inChild(run: *suite.Run, buffer: []u8, commit: *const fn (*const suite.Family) void) suite.Failure!End {
+    var pipe: [2]std.c.fd_t = undefined;
+    if (std.c.pipe(&pipe) != 0) return run.fail("pipe refused", .{});
+    const child = std.c.fork();
+    if (child < 0) return run.fail("fork refused", .{});
+    if (child == 0) {
+        process.leaveCrashesAlone();
+        _ = std.c.dup2(pipe[1], 2);
+        commit(&run.subject.door.c);
+        process.exitNow(0);
+    }
+    _ = std.c.close(pipe[1]);
+    defer _ = std.c.close(pipe[0]);
+    var length: usize = 0;
+    while (length < buffer.len) {
+        const got = std.c.read(pipe[0], buffer[length..].ptr, buffer.len - length);
+        if (got <= 0) break;
+        length += @intCast(got);
+    }
+    var status: c_int = 0;
+    while (std.c.waitpid(child, &status, 0) != child) {}
+    return .{ .status = @bitCast(status), .said = buffer[0..length] };
 }
 
 /// Runs each planted defect in a process of its own against the cases that must notice it.

@@ -41,6 +41,9 @@ pub fn spoiled(defect: Defect, sound: Family) suite.Subject {
             var family = sound;
             family.aligned_alloc = strictAlignedAlloc;
             family.posix_memalign = strictPosixMemalign;
+            family.free_sized = freeSized;
+            family.batch = .{ .malloc = mallocBatch, .free = freeBatch };
+            family.tiny = .{ .class_count = classCount, .class_size = classSize, .class_of = classOf, .flush = flushClass };
             spoil(&family);
             return .{ .name = defect.name, .door = .{ .c = family }, .contract = .hakmem_malloc };
         },
@@ -52,7 +55,7 @@ pub const defects = [_]Defect{
     .{
         .name = "none",
         .noticed_by = &.{},
-        .unnoticed_by = &.{ "free-null", "aligned-alloc-bad-alignment", "posix-memalign-errors", "memalign" },
+        .unnoticed_by = &.{ "free-null", "aligned-alloc-bad-alignment", "posix-memalign-errors", "memalign", "free-sized", "batch", "tiny-classes", "flush-live-blocks" },
         .spoil = .{ .c = spoilNothing },
     },
     .{
@@ -118,10 +121,14 @@ pub const defects = [_]Defect{
     .{ .name = "pvalloc's rounding wraps", .noticed_by = &.{"pvalloc"}, .spoil = .{ .c = spoilPvallocWrap } },
     .{
         .name = "free does nothing",
-        .noticed_by = &.{ "reuse-one", "reuse-batches", "reuse-across-sizes", "out-of-memory" },
+        .noticed_by = &.{ "reuse-one", "reuse-batches", "reuse-across-sizes", "flush-gives-back", "out-of-memory" },
         .spoil = .{ .c = spoilFree },
     },
     .{ .name = "free loses one block in ten", .noticed_by = &.{ "reuse-one", "reuse-batches" }, .spoil = .{ .c = spoilFreeSometimes } },
+    .{ .name = "free_sized does nothing", .noticed_by = &.{"free-sized"}, .spoil = .{ .c = spoilFreeSized } },
+    .{ .name = "a batch holds a block twice", .noticed_by = &.{"batch"}, .spoil = .{ .c = spoilBatch } },
+    .{ .name = "a size in the class below its own", .noticed_by = &.{"tiny-classes"}, .spoil = .{ .c = spoilTinyClasses } },
+    .{ .name = "a flush writes into a live block", .noticed_by = &.{"flush-live-blocks"}, .spoil = .{ .c = spoilFlush } },
     .{ .name = "out of memory aborts", .noticed_by = &.{"out-of-memory"}, .spoil = .{ .c = spoilOutOfMemory } },
     .{ .name = "resize says yes and does nothing", .noticed_by = &.{"zig-resize"}, .spoil = .{ .zig = zigWith(.{ .resize = resizeByLying }) } },
     .{
@@ -151,6 +158,44 @@ fn strictPosixMemalign(out: *?[*]u8, alignment: usize, size: usize) callconv(.c)
     const kept = base.errno_location().*;
     defer base.errno_location().* = kept;
     return base.posix_memalign.?(out, alignment, size);
+}
+
+// What libc lacks, in the simplest form, so that the defects can be planted there too.
+
+fn freeSized(pointer: ?[*]u8, size: usize) callconv(.c) void {
+    _ = size;
+    base.free(pointer);
+}
+
+fn mallocBatch(size: usize, count: usize, pointers: [*]?[*]u8) callconv(.c) usize {
+    const kept = base.errno_location().*;
+    defer base.errno_location().* = kept;
+    for (pointers[0..count], 0..) |*pointer, index| pointer.* = base.malloc(size) orelse return index;
+    return count;
+}
+
+fn freeBatch(pointers: [*]?[*]u8, count: usize) callconv(.c) void {
+    for (pointers[0..count]) |pointer| base.free(pointer);
+}
+
+/// glibc's chunks leave 24 bytes to use, and 16 more from each class to the next.
+const class_count = 40;
+
+fn classCount() callconv(.c) c_int {
+    return class_count;
+}
+
+fn classSize(class: c_int) callconv(.c) usize {
+    return if (class < 0 or class >= class_count) 0 else 24 + 16 * @as(usize, @intCast(class));
+}
+
+fn classOf(size: usize) callconv(.c) c_int {
+    if (size > classSize(class_count - 1)) return -1;
+    return if (size <= 24) 0 else @intCast((size - 24 + 15) / 16);
+}
+
+fn flushClass(class: c_int) callconv(.c) void {
+    _ = class;
 }
 
 fn ignoreFree(pointer: ?[*]u8) callconv(.c) void {
@@ -537,6 +582,50 @@ fn spoilFreeSometimes(family: *Family) void {
         fn call(pointer: ?[*]u8) callconv(.c) void {
             call_count += 1;
             if (call_count % 10 != 0) base.free(pointer);
+        }
+    }.call;
+}
+
+fn spoilFreeSized(family: *Family) void {
+    family.free_sized = struct {
+        fn call(pointer: ?[*]u8, size: usize) callconv(.c) void {
+            _ = pointer;
+            _ = size;
+        }
+    }.call;
+}
+
+fn spoilBatch(family: *Family) void {
+    family.batch.?.malloc = struct {
+        fn call(size: usize, count: usize, pointers: [*]?[*]u8) callconv(.c) usize {
+            const got = mallocBatch(size, count, pointers);
+            if (got > 5) pointers[5] = pointers[2];
+            return got;
+        }
+    }.call;
+}
+
+fn spoilTinyClasses(family: *Family) void {
+    family.tiny.?.class_of = struct {
+        fn call(size: usize) callconv(.c) c_int {
+            return if (size == 25) 0 else classOf(size);
+        }
+    }.call;
+}
+
+fn spoilFlush(family: *Family) void {
+    family.malloc = struct {
+        fn call(size: usize) callconv(.c) ?[*]u8 {
+            const pointer = base.malloc(size);
+            // One that lives to the end of the case, since few do.
+            call_count += 1;
+            if (call_count % 2 == 0) previous = pointer;
+            return pointer;
+        }
+    }.call;
+    family.flush_all = struct {
+        fn call() callconv(.c) void {
+            if (previous) |pointer| pointer[0] +%= 1;
         }
     }.call;
 }

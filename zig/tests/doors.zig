@@ -40,7 +40,7 @@ pub fn hakmemIsPreloaded() bool {
 /// The malloc family of this process.
 pub fn openProcess() Error!suite.Subject {
     const finder: Finder = .{ .handle = null };
-    const family: suite.Family = .{
+    var family: suite.Family = .{
         .malloc = try finder.need("malloc", "malloc"),
         .calloc = try finder.need("calloc", "calloc"),
         .realloc = try finder.need("realloc", "realloc"),
@@ -52,16 +52,31 @@ pub fn openProcess() Error!suite.Subject {
         .valloc = finder.optional("valloc"),
         .pvalloc = finder.optional("pvalloc"),
         .reallocarray = finder.optional("reallocarray"),
+        .free_sized = finder.optional("free_sized"),
+        .free_aligned_sized = finder.optional("free_aligned_sized"),
         .errno_location = std.c._errno,
     };
-    return .{ .name = "malloc", .door = .{ .c = family }, .contract = contractOf(family) };
+    finder.addOwn(&family);
+    const contract = contractOf(family);
+    if (family.flush_all == null and isGlibc(family)) family.flush_all = trim;
+    return .{ .name = "malloc", .door = .{ .c = family }, .contract = contract };
 }
 
 fn contractOf(family: suite.Family) suite.Contract {
     if (hakmemIsPreloaded()) return .hakmem_malloc;
+    return if (isGlibc(family)) .glibc else .least;
+}
+
+fn isGlibc(family: suite.Family) bool {
     const object = std.fs.path.basename(objectOf(family.malloc) orelse "");
-    const is_glibc = std.mem.startsWith(u8, object, "libc.so") or std.mem.startsWith(u8, object, "libc-2");
-    return if (is_glibc) .glibc else .least;
+    return std.mem.startsWith(u8, object, "libc.so") or std.mem.startsWith(u8, object, "libc-2");
+}
+
+extern "c" fn malloc_trim(pad: usize) c_int;
+
+/// glibc's way to give memory back. Its result says whether there was any, which nobody asks here.
+fn trim() callconv(.c) void {
+    _ = malloc_trim(0);
 }
 
 /// The `hak_*` of the library at this path.
@@ -72,7 +87,7 @@ pub fn openLibrary(path: [:0]const u8) Error!suite.Subject {
         return error.NoSuchDoor;
     };
     const finder: Finder = .{ .handle = handle };
-    const family: suite.Family = .{
+    var family: suite.Family = .{
         .malloc = try finder.need("malloc", "hak_malloc"),
         .calloc = try finder.need("calloc", "hak_calloc"),
         .realloc = try finder.need("realloc", "hak_realloc"),
@@ -81,7 +96,8 @@ pub fn openLibrary(path: [:0]const u8) Error!suite.Subject {
         .usable_size = try finder.need("usable_size", "hak_usable_size"),
         .errno_location = std.c._errno,
     };
-    return .{ .name = "hak", .door = .{ .c = family }, .contract = .hak };
+    finder.addOwn(&family);
+    return .{ .name = "hak", .door = .{ .c = family }, .contract = .hak, .opened = true };
 }
 
 const Finder = struct {
@@ -95,8 +111,28 @@ const Finder = struct {
         return @ptrCast(@alignCast(function));
     }
 
+    /// What only hakmem has.
+    fn addOwn(finder: Finder, family: *suite.Family) void {
+        family.flush_all = finder.find(@FieldType(suite.Family, "flush_all"), "hak_tiny_magazine_flush_all");
+        family.purge = finder.find(@FieldType(suite.Family, "purge"), "hak_purge");
+        family.stats = finder.find(@FieldType(suite.Family, "stats"), "hak_stats");
+        const class_count = finder.find(?@FieldType(suite.Tiny, "class_count"), "hak_tiny_class_count");
+        const class_size = finder.find(?@FieldType(suite.Tiny, "class_size"), "hak_tiny_class_size");
+        const class_of = finder.find(?@FieldType(suite.Tiny, "class_of"), "hak_tiny_class_of");
+        const flush = finder.find(?@FieldType(suite.Tiny, "flush"), "hak_tiny_magazine_flush");
+        if (class_count != null and class_size != null and class_of != null and flush != null) {
+            family.tiny = .{ .class_count = class_count.?, .class_size = class_size.?, .class_of = class_of.?, .flush = flush.? };
+        }
+        const malloc = finder.find(?@FieldType(suite.Batch, "malloc"), "hak_malloc_batch");
+        const free = finder.find(?@FieldType(suite.Batch, "free"), "hak_free_batch");
+        if (malloc != null and free != null) family.batch = .{ .malloc = malloc.?, .free = free.? };
+    }
+
+    fn find(finder: Finder, comptime Optional: type, name: [:0]const u8) Optional {
+        return @ptrCast(@alignCast(std.c.dlsym(finder.handle, name) orelse return null));
+    }
+
     fn optional(finder: Finder, comptime field: [:0]const u8) @FieldType(suite.Family, field) {
-        const function = std.c.dlsym(finder.handle, field) orelse return null;
-        return @ptrCast(@alignCast(function));
+        return finder.find(@FieldType(suite.Family, field), field);
     }
 };

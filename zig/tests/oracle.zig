@@ -25,6 +25,7 @@ const word_span_bytes = granules_per_word * granule_bytes;
 const words_per_leaf = (1 << leaf_span_bits) / word_span_bytes;
 
 const Word = std.atomic.Value(u64);
+/// Whole pages, so that each can be unmapped alone.
 const Leaf = [words_per_leaf]Word;
 const Root = [leaf_count]std.atomic.Value(?*Leaf);
 
@@ -37,6 +38,9 @@ pub const Error = error{
 
 pub const Oracle = struct {
     root: *Root,
+    /// Leaves mapped ahead of need, taken in turn. Each is used once.
+    reserve: []Leaf = &.{},
+    reserve_taken: std.atomic.Value(usize) = .init(0),
 
     pub fn init() Error!Oracle {
         const bytes = try mapZeroed(@sizeOf(Root));
@@ -47,6 +51,12 @@ pub const Oracle = struct {
         oracle.forgetAll();
         _ = linux.munmap(@ptrCast(oracle.root), @sizeOf(Root));
         oracle.* = undefined;
+    }
+
+    /// Maps leaves ahead, for a process that will be allowed no more memory later on.
+    pub fn reserveLeaves(oracle: *Oracle, count: usize) Error!void {
+        const bytes = try mapZeroed(count * @sizeOf(Leaf));
+        oracle.reserve = @as([*]Leaf, @ptrCast(@alignCast(bytes)))[0..count];
     }
 
     /// Drops every claim. No other thread may use the oracle meanwhile.
@@ -90,11 +100,18 @@ pub const Oracle = struct {
         const entry = &oracle.root[index];
         // Pairs with the release of the exchange below, so that a leaf is seen zeroed.
         if (entry.load(.acquire)) |leaf| return leaf;
-        const bytes = try mapZeroed(@sizeOf(Leaf));
-        const fresh: *Leaf = @ptrCast(@alignCast(bytes));
+        const fresh = try oracle.freshLeaf();
         const winner = entry.cmpxchgStrong(null, fresh, .acq_rel, .acquire) orelse return fresh;
-        _ = linux.munmap(bytes, @sizeOf(Leaf));
+        _ = linux.munmap(@ptrCast(fresh), @sizeOf(Leaf));
         return winner.?;
+    }
+
+    fn freshLeaf(oracle: *Oracle) Error!*Leaf {
+        if (oracle.reserve_taken.load(.monotonic) < oracle.reserve.len) {
+            const index = oracle.reserve_taken.fetchAdd(1, .monotonic);
+            if (index < oracle.reserve.len) return &oracle.reserve[index];
+        }
+        return @ptrCast(@alignCast(try mapZeroed(@sizeOf(Leaf))));
     }
 };
 

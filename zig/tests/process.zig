@@ -124,11 +124,21 @@ pub const Describe = *const fn (buffer: []u8) []const u8;
 
 var describe_activity: Describe = undefined;
 
-/// Turns a crash, an abort and an expired `limitSeconds` into one line on stdout,
+const crash_signals = [_]linux.SIG{ .SEGV, .BUS, .ILL, .FPE, .ABRT, .TRAP, .SYS, .ALRM };
+
+/// Undoes `reportCrashes`, for a child whose crash is what is looked for.
+pub fn leaveCrashesAlone() void {
+    for (crash_signals) |signal| {
+        const action: linux.Sigaction = .{ .handler = .{ .handler = null }, .mask = linux.sigemptyset(), .flags = 0 };
+        _ = linux.sigaction(signal, &action, null);
+    }
+}
+
+/// Turns a crash, an abort and an expired alarm into one line on stdout,
 /// `fail ACTIVITY: …`, and exit status 1.
 pub fn reportCrashes(describe: Describe) void {
     describe_activity = describe;
-    for ([_]linux.SIG{ .SEGV, .BUS, .ILL, .FPE, .ABRT, .TRAP, .SYS, .ALRM }) |signal| {
+    for (crash_signals) |signal| {
         const action: linux.Sigaction = .{
             .handler = .{ .sigaction = onSignal },
             .mask = linux.sigfillset(),

@@ -18,8 +18,9 @@ const process = @import("process.zig");
 const doors = @import("doors.zig");
 const defects = @import("defects.zig");
 
-/// A crash becomes the one line of a failure instead of a stack trace.
-pub const std_options: std.Options = .{ .enable_segfault_handler = false };
+/// A crash becomes the one line of a failure instead of a stack trace, and no thread carries a
+/// signal stack in its thread-local storage.
+pub const std_options: std.Options = .{ .enable_segfault_handler = false, .signal_stack_size = null };
 
 extern "c" fn pthread_exit(value: ?*anyopaque) noreturn;
 extern "c" fn atexit(function: *const fn () callconv(.c) void) c_int;
@@ -31,9 +32,9 @@ const mix = oracle_module.mix;
 const usage =
     \\hak-stress [--mode MODE] [--seed N] [--threads T] [--operations N] [--hak PATH] [--limit SECONDS]
     \\hak-stress --self-test
-    \\  --mode MODE      mixed (default), producer-consumer, churn, fork or exit
-    \\  --operations N   operations a thread (mixed), blocks a producer (producer-consumer),
-    \\                   threads in all (churn), forks (fork), processes (exit)
+    \\  --mode MODE      mixed (default), scarce, producer-consumer, churn, fork or exit
+    \\  --operations N   operations a thread (mixed, scarce), blocks a producer
+    \\                   (producer-consumer), threads in all (churn), forks (fork), processes (exit)
     \\  --hak PATH       use the hak_* functions of this library instead of the process's malloc
     \\  --limit SECONDS  give up as hung after this time (default 120)
     \\  --self-test      plant defects and ask that each is found
@@ -41,6 +42,8 @@ const usage =
 
 const Mode = enum {
     mixed,
+    /// As `mixed` with too little address space: many requests must fail, and nothing else.
+    scarce,
     @"producer-consumer",
     churn,
     fork,
@@ -50,8 +53,8 @@ const Mode = enum {
 
     fn operationsDefault(of: Mode) u64 {
         return switch (of) {
-            .mixed => 200_000,
-            .@"producer-consumer" => 200_000,
+            .mixed, .scarce => 200_000,
+            .@"producer-consumer" => 500_000,
             .churn => 2000,
             .fork => 200,
             .exit => 40,
@@ -78,6 +81,8 @@ var workers: []Worker = &.{};
 var stop: std.atomic.Value(bool) = .init(false);
 var failing: std.atomic.Value(bool) = .init(false);
 var waiting: std.atomic.Value(u32) = .init(0);
+/// Requests may be refused.
+var scarce: std.atomic.Value(bool) = .init(false);
 var producers_running: std.atomic.Value(u32) = .init(0);
 threadlocal var current_worker: ?*Worker = null;
 
@@ -98,7 +103,7 @@ pub fn main(init: std.process.Init.Minimal) u8 {
         } else if (std.mem.eql(u8, argument, "--mode")) {
             const name = arguments.next() orelse "";
             mode = std.meta.stringToEnum(Mode, name) orelse {
-                return usageError("--mode takes mixed, producer-consumer, churn, fork or exit, not ", name);
+                return usageError("--mode takes mixed, scarce, producer-consumer, churn, fork or exit, not ", name);
             };
         } else if (std.mem.eql(u8, argument, "--hak")) {
             hak_path = arguments.next() orelse return usageError("--hak takes the path of a library", "");
@@ -130,12 +135,14 @@ pub fn main(init: std.process.Init.Minimal) u8 {
     family = subject.door.c;
     const summary = switch (mode) {
         .mixed => runMixed(),
+        .scarce => runScarce(),
         .@"producer-consumer" => runProducerConsumer(),
         .churn => runChurn(),
         .fork => runFork(),
         .exit => runExit(hak_path),
         .@"exit-process" => return runExitProcess(),
     };
+    if (hak_path != null) expectNothingLeft();
     process.printLine(.stdout, "ok {t}: {s}", .{ mode, summary });
     return 0;
 }
@@ -343,6 +350,8 @@ const Worker = struct {
     /// Blocks this worker freed that another thread had made.
     foreign_frees: u64,
     blocks_made: u64,
+    /// Requests that got no memory.
+    refusals: u64,
     places: [place_count]Block,
 
     fn reset(worker: *Worker, thread: u64) void {
@@ -353,12 +362,14 @@ const Worker = struct {
         worker.destructor_rounds = 0;
         worker.foreign_frees = 0;
         worker.blocks_made = 0;
+        worker.refusals = 0;
         worker.places = @splat(.none);
     }
 
     const How = enum { malloc, calloc, aligned, realloc };
 
-    fn make(worker: *Worker, how: How, size: usize, alignment_wanted: usize) Block {
+    /// Null only where memory is scarce.
+    fn make(worker: *Worker, how: How, size: usize, alignment_wanted: usize) ?Block {
         const alignment = if (how == .aligned) alignment_wanted else naturalAlignment(size);
         const result = switch (how) {
             .malloc => family.malloc(size),
@@ -366,7 +377,7 @@ const Worker = struct {
             .aligned => family.aligned_alloc(alignment, size),
             .realloc => family.realloc(null, size),
         };
-        const block = worker.adopt(result, size, alignment);
+        const block = worker.adopt(result, size, alignment) orelse return null;
         if (how == .calloc) {
             for (block.bytes()[0..size], 0..) |byte, index| {
                 if (byte != 0) block.failBlock("came from calloc with byte {d} being 0x{x}", .{ index, byte });
@@ -376,8 +387,12 @@ const Worker = struct {
         return block;
     }
 
-    fn adopt(worker: *Worker, result: ?[*]u8, size: usize, alignment: usize) Block {
-        const pointer = result orelse fail("NULL for {d} bytes aligned to {d}", .{ size, alignment });
+    fn adopt(worker: *Worker, result: ?[*]u8, size: usize, alignment: usize) ?Block {
+        const pointer = result orelse {
+            if (!scarce.load(.acquire)) fail("NULL for {d} bytes aligned to {d}", .{ size, alignment });
+            worker.refusals += 1;
+            return null;
+        };
         var block: Block = .{
             .address = @intFromPtr(pointer),
             .size = size,
@@ -407,7 +422,12 @@ const Worker = struct {
         block.verify();
         block.unclaim();
         const result = family.realloc(@ptrFromInt(block.address), size);
-        const moved = worker.adopt(result, size, naturalAlignment(size));
+        const moved = worker.adopt(result, size, naturalAlignment(size)) orelse {
+            // The block is what it was.
+            block.claim();
+            block.verify();
+            return block;
+        };
         const kept = moved.bytes()[0..@min(block.size, size)];
         if (oracle_module.firstWrongByte(kept, block.key())) |index| {
             moved.failBlock("lost byte {d} in realloc from 0x{x} (size {d})", .{ index, block.address, block.size });
@@ -424,15 +444,16 @@ const Worker = struct {
         // Drawn in every case, so that the sequence does not depend on what the queue held.
         const size = random.sizeUpTo(worker.size_max);
         const alignment = @as(usize, 1) << @intCast(3 + random.below(11));
+        if (random.below(2000) == 0) giveBack(&random);
         if (place.address == 0) {
             if (action < 50) {
-                place.* = worker.make(.malloc, size, 0);
+                place.* = worker.make(.malloc, size, 0) orelse .none;
             } else if (action < 65) {
-                place.* = worker.make(.calloc, size, 0);
+                place.* = worker.make(.calloc, size, 0) orelse .none;
             } else if (action < 75) {
-                place.* = worker.make(.aligned, size, alignment);
+                place.* = worker.make(.aligned, size, alignment) orelse .none;
             } else if (action < 80 or worker.alone) {
-                place.* = worker.make(.realloc, size, 0);
+                place.* = worker.make(.realloc, size, 0) orelse .none;
             } else if (queue.pop()) |block| {
                 if (action < 90) {
                     place.* = block;
@@ -478,6 +499,28 @@ const Worker = struct {
     }
 };
 
+/// Gives memory back to the system while other threads use theirs.
+fn giveBack(random: *Random) void {
+    if (family.stats) |gather| expectSaneStats(gather);
+    const what = random.below(4);
+    if (what == 0) {
+        if (family.purge) |call| _ = call();
+    } else if (what < 3 and family.tiny != null) {
+        const tiny = family.tiny.?;
+        // One index before the first class and one after the last are out of range.
+        tiny.flush(@as(c_int, @intCast(random.below(@intCast(tiny.class_count() + 2)))) - 1);
+    } else if (family.flush_all) |call| call();
+}
+
+/// Figures taken while others work may be a little old, but none is ever negative or absurd.
+fn expectSaneStats(gather: *const fn (*suite.Stats, usize) callconv(.c) c_int) void {
+    var stats: suite.Stats = .{};
+    if (gather(&stats, @sizeOf(suite.Stats)) != 0) fail("hak_stats refused", .{});
+    inline for (@typeInfo(suite.Stats).@"struct".field_names) |name| {
+        if (@field(stats, name) > 1 << 47) fail("hak_stats says {d} for {s}", .{ @field(stats, name), name });
+    }
+}
+
 fn naturalAlignment(size: usize) usize {
     return if (size <= 8) 8 else 16;
 }
@@ -488,6 +531,19 @@ const ThreadMain = *const fn (?*anyopaque) callconv(.c) ?*anyopaque;
 
 fn startThread(worker: *Worker, thread_main: ThreadMain) void {
     const code = std.c.pthread_create(&worker.handle, null, thread_main, worker);
+    if (code != .SUCCESS) fail("pthread_create: {t}", .{code});
+}
+
+/// Little more than libc's least, which its thread-local storage takes a part of: the allocator's
+/// deepest path must do with it.
+const small_stack_bytes = 24 * kib;
+
+fn startThreadWithSmallStack(worker: *Worker, thread_main: ThreadMain) void {
+    var attributes: std.c.pthread_attr_t = undefined;
+    if (std.c.pthread_attr_init(&attributes) != .SUCCESS) fail("pthread_attr_init refused", .{});
+    defer _ = std.c.pthread_attr_destroy(&attributes);
+    if (std.c.pthread_attr_setstacksize(&attributes, small_stack_bytes) != .SUCCESS) fail("a stack of {d} bytes was refused", .{small_stack_bytes});
+    const code = std.c.pthread_create(&worker.handle, &attributes, thread_main, worker);
     if (code != .SUCCESS) fail("pthread_create: {t}", .{code});
 }
 
@@ -508,7 +564,7 @@ fn waitForAll(count: u32) void {
     while (waiting.load(.acquire) < count) process.yieldProcessor();
 }
 
-const Totals = struct { blocks_made: u64 = 0, foreign_frees: u64 = 0 };
+const Totals = struct { blocks_made: u64 = 0, foreign_frees: u64 = 0, refusals: u64 = 0 };
 
 /// What all workers did. Their threads have ended.
 fn sumWorkers() Totals {
@@ -516,6 +572,7 @@ fn sumWorkers() Totals {
     for (workers) |worker| {
         totals.blocks_made += worker.blocks_made;
         totals.foreign_frees += worker.foreign_frees;
+        totals.refusals += worker.refusals;
     }
     return totals;
 }
@@ -523,6 +580,21 @@ fn sumWorkers() Totals {
 /// Frees what is left in the queue, from a worker that made none of it.
 fn drainQueue(worker: *Worker) void {
     while (queue.pop()) |block| worker.destroy(block);
+}
+
+/// Beside libc's malloc, nothing but this program uses the library: once every block is freed, every
+/// thread has ended and all is flushed, a superslab that remains holds a lost block.
+fn expectNothingLeft() void {
+    const gather = family.stats orelse return;
+    if (family.flush_all) |call| call();
+    if (family.purge) |call| _ = call();
+    var stats: suite.Stats = .{};
+    if (gather(&stats, @sizeOf(suite.Stats)) != 0) fail("hak_stats refused", .{});
+    if (stats.superslabs != 0 or stats.large_bytes != 0 or stats.huge_blocks != 0) {
+        fail("all blocks are freed and flushed, but {d} superslabs with {d} slabs, {d} bytes of large blocks and {d} huge blocks remain", .{
+            stats.superslabs, stats.slabs, stats.large_bytes, stats.huge_blocks,
+        });
+    }
 }
 
 var summary_buffer: [300]u8 = undefined;
@@ -562,6 +634,46 @@ fn runMixed() []const u8 {
     return summarize("{d} blocks made, {d} freed by another thread", .{ totals.blocks_made, totals.foreign_frees });
 }
 
+// scarce
+
+/// What the address space may grow by: less than the blocks that the threads would keep.
+const scarce_budget = 12 * mib;
+
+fn scarceThread(context: ?*anyopaque) callconv(.c) ?*anyopaque {
+    const worker = enter(context);
+    // The stacks are mapped by now, and the limit comes after the last of them.
+    waitForAll(thread_count + 1);
+    while (!scarce.load(.acquire)) process.yieldProcessor();
+    for (0..operation_count) |_| worker.step();
+    worker.handOverAll();
+    return null;
+}
+
+fn runScarce() []const u8 {
+    oracle.reserveLeaves(64) catch fail("the system gave no memory for the oracle", .{});
+    for (workers[0..thread_count], 0..) |*worker, index| {
+        worker.reset(index);
+        startThread(worker, scarceThread);
+    }
+    waitForAll(thread_count + 1);
+    const limit = process.limitAddressSpace(scarce_budget) catch |err| fail("cannot lower the limit of the address space: {t}", .{err});
+    scarce.store(true, .release);
+    for (workers[0..thread_count]) |*worker| joinThread(worker);
+    limit.restore();
+    scarce.store(false, .release);
+    // With memory to be had again, every request is served.
+    const last = &workers[thread_count];
+    last.reset(thread_count);
+    current_worker = last;
+    drainQueue(last);
+    for (0..5000) |_| last.step();
+    last.handOverAll();
+    drainQueue(last);
+    const totals = sumWorkers();
+    if (totals.refusals == 0) fail("no request was refused: too few operations", .{});
+    return summarize("{d} blocks made, {d} requests refused, {d} blocks freed by another thread", .{ totals.blocks_made, totals.refusals, totals.foreign_frees });
+}
+
 // producer-consumer
 
 /// What resident memory may grow by while the live set stays the same.
@@ -575,7 +687,7 @@ fn producerThread(context: ?*anyopaque) callconv(.c) ?*anyopaque {
         var random: Random = .of(worker.number, worker.operation);
         // Half of the blocks of one size, which serves one class; the rest spread.
         const spread = random.below(2) == 0;
-        const block = worker.make(.malloc, if (spread) random.below(1200) else 64, 0);
+        const block = worker.make(.malloc, if (spread) random.below(1200) else 64, 0) orelse unreachable;
         bytes += block.usable;
         while (!queue.push(block)) process.yieldProcessor();
     }
@@ -706,7 +818,7 @@ fn runChurn() []const u8 {
             worker.reset(index);
             // A large block that happens to stay cached would hide what a thread leaves behind.
             worker.size_max = 8 * kib;
-            startThread(worker, churnThread);
+            if (index % 3 == 0) startThreadWithSmallStack(worker, churnThread) else startThread(worker, churnThread);
         }
         for (workers[0..@min(thread_count, end - first)], 0..) |_, index| joinThread(&workers[(first + index) % thread_count]);
         current_worker = last;
@@ -835,8 +947,8 @@ fn runChild(worker: *Worker, child_number: u64) noreturn {
             place.* = worker.remake(place.*, place.size * 3 + 1);
             break;
         },
-        2 => worker.destroy(worker.make(.calloc, 200_000, 0)),
-        3 => worker.destroy(worker.make(.aligned, 100, 4096)),
+        2 => worker.destroy(worker.make(.calloc, 200_000, 0) orelse unreachable),
+        3 => worker.destroy(worker.make(.aligned, 100, 4096) orelse unreachable),
         4 => runGrandchild(worker, child_number),
         5 => runThreadInChild(child_number),
         6 => {},
@@ -967,7 +1079,7 @@ fn onExit() callconv(.c) void {
 
 fn endingThread(context: ?*anyopaque) callconv(.c) ?*anyopaque {
     const worker = enter(context);
-    waitForAll(thread_count);
+    waitForAll(thread_count + 1);
     for (0..500) |_| worker.step();
     if (worker.number == 0) std.c.exit(exit_status);
     while (true) worker.step();
@@ -975,6 +1087,7 @@ fn endingThread(context: ?*anyopaque) callconv(.c) ?*anyopaque {
 
 fn finiteThread(context: ?*anyopaque) callconv(.c) ?*anyopaque {
     const worker = enter(context);
+    waitForAll(thread_count + 1);
     for (0..2000) |_| worker.step();
     worker.handOverAll();
     return null;
@@ -990,6 +1103,15 @@ fn runExitProcess() u8 {
         worker.reset(if (ending == .exit_by_worker) index else 1 + index);
         startThread(worker, if (ending == .main_thread_ends) finiteThread else endingThread);
     }
+    // Every thread makes its first call now, and this one forks in the midst of them.
+    const forker = &workers[thread_count];
+    forker.reset(4_000_000);
+    waitForAll(thread_count + 1);
+    const child = std.c.fork();
+    if (child < 0) fail("fork refused", .{});
+    if (child == 0) runChild(forker, 6);
+    // The thread that ends the process may do so before this one is done waiting.
+    awaitChild(child, 6, "child");
     switch (ending) {
         .exit_by_main => {
             while (workers[0].operation < 300) process.yieldProcessor();
@@ -1026,6 +1148,8 @@ const trials = [_]Trial{
     .{ .defect = "free does nothing", .mode = .@"producer-consumer", .says = "resident memory grew" },
     .{ .defect = "free loses one block in ten", .mode = .churn, .says = "resident memory grew" },
     .{ .defect = "out of memory aborts", .mode = .fork, .says = "abort was called" },
+    .{ .defect = "realloc frees on failure", .mode = .scarce, .says = "fail scarce" },
+    .{ .defect = "out of memory aborts", .mode = .scarce, .says = "abort was called" },
     .{ .defect = "none", .mode = .mixed, .says = "ok mixed" },
 };
 
@@ -1085,12 +1209,13 @@ fn defectNoticed(trial: Trial) bool {
 fn runTrial(defect: defects.Defect) void {
     family = defects.spoiled(defect, family).door.c;
     operation_count = switch (mode) {
-        .mixed => 5000,
+        .mixed, .scarce => 5000,
         .fork => 4,
         else => mode.operationsDefault(),
     };
     const summary = switch (mode) {
         .mixed => runMixed(),
+        .scarce => runScarce(),
         .@"producer-consumer" => runProducerConsumer(),
         .churn => blk: {
             createKey(&key_early);

@@ -41,8 +41,51 @@ pub const Family = struct {
     valloc: ?*const fn (usize) callconv(.c) ?[*]u8 = null,
     pvalloc: ?*const fn (usize) callconv(.c) ?[*]u8 = null,
     reallocarray: ?*const fn (?[*]u8, usize, usize) callconv(.c) ?[*]u8 = null,
+    free_sized: ?*const fn (?[*]u8, usize) callconv(.c) void = null,
+    free_aligned_sized: ?*const fn (?[*]u8, usize, usize) callconv(.c) void = null,
+    /// Gives back to the system what is free: hak_tiny_magazine_flush_all, or malloc_trim.
+    flush_all: ?*const fn () callconv(.c) void = null,
+    purge: ?*const fn () callconv(.c) usize = null,
+    /// Fills in as many bytes of `Stats` as are given; 0 is success.
+    stats: ?*const fn (*Stats, usize) callconv(.c) c_int = null,
+    tiny: ?Tiny = null,
+    batch: ?Batch = null,
     /// Where the calling thread's errno lies.
     errno_location: *const fn () callconv(.c) *c_int,
+};
+
+/// hakmem's tiny classes, numbered from 0.
+pub const Tiny = struct {
+    class_count: *const fn () callconv(.c) c_int,
+    class_size: *const fn (c_int) callconv(.c) usize,
+    class_of: *const fn (usize) callconv(.c) c_int,
+    flush: *const fn (c_int) callconv(.c) void,
+};
+
+/// The head of hakmem's statistics, in the order of its header.
+pub const Stats = extern struct {
+    struct_bytes: u64 = 0,
+    threads: u64 = 0,
+    superslabs: u64 = 0,
+    superslabs_empty: u64 = 0,
+    superslabs_mapped_ever: u64 = 0,
+    superslabs_unmapped_ever: u64 = 0,
+    superslabs_refused_ever: u64 = 0,
+    slabs: u64 = 0,
+    slab_bytes: u64 = 0,
+    large_bytes: u64 = 0,
+    dirty_bytes: u64 = 0,
+    magazine_bytes: u64 = 0,
+    cold_bytes: u64 = 0,
+    slab_free_bytes: u64 = 0,
+    slab_fresh_bytes: u64 = 0,
+    huge_blocks: u64 = 0,
+    huge_bytes: u64 = 0,
+};
+
+pub const Batch = struct {
+    malloc: *const fn (usize, usize, [*]?[*]u8) callconv(.c) usize,
+    free: *const fn ([*]?[*]u8, usize) callconv(.c) void,
 };
 
 /// What a door promises where allocators differ.
@@ -66,6 +109,8 @@ pub const Contract = struct {
     /// Memory given back at one size serves another. Zig's smp_allocator keeps what it has for the
     /// class it was first used for.
     reuses_across_sizes: bool,
+    /// A pointer that is no block in use ends the process with one line that begins with this.
+    misuse_line: ?[]const u8,
 
     pub const hakmem_malloc: Contract = .{
         .errno = .set_on_failure,
@@ -76,6 +121,7 @@ pub const Contract = struct {
         .may_change_limits = true,
         .refuses_any_size = true,
         .reuses_across_sizes = true,
+        .misuse_line = "hakmem: ",
     };
 
     pub const hak: Contract = blk: {
@@ -89,6 +135,7 @@ pub const Contract = struct {
         var contract = hakmem_malloc;
         contract.posix_memalign_keeps_errno = false;
         contract.bad_alignment = .unspecified;
+        contract.misuse_line = null;
         break :blk contract;
     };
 
@@ -108,6 +155,7 @@ pub const Contract = struct {
         .may_change_limits = false,
         .refuses_any_size = true,
         .reuses_across_sizes = true,
+        .misuse_line = null,
     };
 
     /// `std.heap.smp_allocator`, the control for the Zig door.
@@ -123,6 +171,8 @@ pub const Subject = struct {
     name: []const u8,
     door: union(enum) { c: Family, zig: std.mem.Allocator },
     contract: Contract,
+    /// The door is in a library that this program opened and may close.
+    opened: bool = false,
 };
 
 /// One live block, as the suite remembers it.
@@ -430,6 +480,12 @@ pub const Need = enum {
     bad_alignment_specified,
     process_limits,
     reuse_across_sizes,
+    free_sized,
+    flush,
+    tiny_classes,
+    batch,
+    misuse_ends_process,
+    opened_library,
     zig_interface,
 };
 
@@ -459,6 +515,12 @@ pub const Case = struct {
         if (need == .reuse_across_sizes) {
             return if (subject.contract.reuses_across_sizes) null else "it keeps memory for the size class that first used it";
         }
+        if (need == .opened_library) {
+            return if (subject.opened) null else "it came with the process and stays";
+        }
+        if (need == .misuse_ends_process) {
+            return if (subject.contract.misuse_line != null) null else "it promises nothing about pointers that are no blocks";
+        }
         if (need == .realloc_to_zero_frees) {
             return if (subject.contract.realloc_to_zero_frees) null else "it promises nothing about realloc to zero";
         }
@@ -476,7 +538,11 @@ pub const Case = struct {
             .valloc => if (family.valloc != null) null else "it has no valloc",
             .pvalloc => if (family.pvalloc != null) null else "it has no pvalloc",
             .reallocarray => if (family.reallocarray != null) null else "it has no reallocarray",
-            .zig_interface, .zero_sizes, .process_limits, .reuse_across_sizes, .realloc_to_zero_frees, .bad_alignment_specified => unreachable,
+            .free_sized => if (family.free_sized != null) null else "it has no free_sized",
+            .flush => if (family.flush_all != null) null else "it has no call that gives memory back",
+            .tiny_classes => if (family.tiny != null) null else "it has no tiny classes to ask about",
+            .batch => if (family.batch != null) null else "it has no batch calls",
+            .misuse_ends_process, .opened_library, .zig_interface, .zero_sizes, .process_limits, .reuse_across_sizes, .realloc_to_zero_frees, .bad_alignment_specified => unreachable,
         };
     }
 };
@@ -511,6 +577,11 @@ pub const cases = [_]Case{
     .{ .name = "reuse-one", .run = reuseOne },
     .{ .name = "reuse-batches", .run = reuseBatches },
     .{ .name = "reuse-across-sizes", .run = reuseAcrossSizes, .needs = &.{.reuse_across_sizes} },
+    .{ .name = "free-sized", .run = freeSized, .needs = &.{.free_sized} },
+    .{ .name = "batch", .run = batch, .needs = &.{.batch} },
+    .{ .name = "tiny-classes", .run = tinyClasses, .needs = &.{.tiny_classes} },
+    .{ .name = "flush-live-blocks", .run = flushLiveBlocks, .needs = &.{.flush} },
+    .{ .name = "flush-gives-back", .run = flushGivesBack, .needs = &.{.flush} },
     .{ .name = "out-of-memory", .run = outOfMemory, .needs = &.{ .c_family, .process_limits } },
     .{ .name = "zig-resize", .run = zigResize, .needs = &.{.zig_interface} },
     .{ .name = "zig-standard-suite", .run = zigStandardSuite, .needs = &.{.zig_interface} },
@@ -1193,7 +1264,7 @@ const growth_allowance = 2 * mib;
 
 fn reuseOne(run: *Run) Failure!void {
     for ([_]usize{ 1, 16, 100, 1000, 5000, 40_000, 300_000, 3 * mib }) |size| {
-        const rounds: usize = if (size < 8 * kib) 1_000_000 else if (size < mib) 100_000 else 2000;
+        const rounds: usize = if (size < 8 * kib) 1_000_000 else if (size < mib) 20_000 else 2000;
         var before: usize = 0;
         for (0..rounds) |round| {
             if (round == rounds / 10) before = try run.residentBytes();
@@ -1248,6 +1319,170 @@ fn reuseAcrossSizes(run: *Run) Failure!void {
         }
         try run.expectGrowthWithin("16 MiB of one size after another", before, 4 * live_bytes);
         for (places[0..count]) |place| try run.give(place.pointer, size, naturalAlignment(size));
+    }
+}
+
+fn freeSized(run: *Run) Failure!void {
+    const c = run.family();
+    const sizes = try boundarySizes(run, mib);
+    defer run.freeScratch(sizes.ptr[0 .. 64 * 8 * 3]);
+    run.armErrno();
+    c.free_sized.?(null, 100);
+    try run.expectErrnoKept("free_sized(NULL)", 100);
+    var before: usize = 0;
+    // Some 80 MiB each round: what is not really freed shows in the second.
+    for (0..2) |round| {
+        for (sizes) |size| {
+            const block = try run.allocate(size);
+            run.fill(block);
+            try run.unclaim(block);
+            run.armErrno();
+            c.free_sized.?(block.pointer, size);
+            try run.expectErrnoKept("free_sized", size);
+            if (c.free_aligned_sized) |call| {
+                const aligned = try run.allocateAligned(.@"64", size);
+                run.fill(aligned);
+                try run.unclaim(aligned);
+                run.armErrno();
+                call(aligned.pointer, 64, size);
+                try run.expectErrnoKept("free_aligned_sized", size);
+            }
+        }
+        if (round == 0) before = try run.residentBytes();
+    }
+    try run.expectGrowthWithin("blocks freed by free_sized", before, growth_allowance);
+}
+
+fn batch(run: *Run) Failure!void {
+    const calls = run.family().batch.?;
+    var blocks: [300]Block = undefined;
+    var pointers: [300]?[*]u8 = undefined;
+    for ([_]usize{ 0, 1, 8, 16, 100, 1024, 1025, 6000, 40_000, 200_000, 2 * mib }) |size| {
+        for ([_]usize{ 0, 1, 7, 64, 300 }) |wanted| {
+            const count = if (size > 100_000) @min(wanted, 7) else wanted;
+            run.armErrno();
+            const got = calls.malloc(size, count, &pointers);
+            if (got != count) return run.fail("a batch of {d} blocks of {d} bytes gave {d}", .{ count, size, got });
+            for (blocks[0..count], pointers[0..count]) |*block, pointer| {
+                block.* = try run.adopt("malloc of a batch", pointer, size, naturalAlignment(size));
+                run.fill(block.*);
+            }
+            for (blocks[0..count], 0..) |block, index| {
+                try run.check(block);
+                // One in three is freed alone and leaves a NULL behind, which is nothing.
+                if (index % 3 == 1) {
+                    try run.free(block);
+                    pointers[index] = null;
+                } else try run.unclaim(block);
+            }
+            run.armErrno();
+            calls.free(&pointers, count);
+            try run.expectErrnoKept("free of a batch", size);
+        }
+    }
+    // What cannot be had is counted as not given, and errno is left alone as by every hak_* call.
+    for (huge_sizes) |size| {
+        run.armErrno();
+        const got = calls.malloc(size, 3, &pointers);
+        if (got != 0) return run.fail("a batch of 3 blocks of {d} bytes gave {d}", .{ size, got });
+        try run.expectErrnoKept("malloc of an impossible batch", size);
+    }
+}
+
+fn tinyClasses(run: *Run) Failure!void {
+    const tiny = run.family().tiny.?;
+    const count = tiny.class_count();
+    if (count < 1) return run.fail("there are {d} tiny classes", .{count});
+    var previous: usize = 0;
+    var class: c_int = 0;
+    while (class < count) : (class += 1) {
+        const size = tiny.class_size(class);
+        if (size <= previous) return run.fail("class {d} has {d} bytes, the one before {d}", .{ class, size, previous });
+        // Every size from the end of the class below to this one's belongs here.
+        for (previous + 1..size + 1) |wanted| {
+            const found = tiny.class_of(wanted);
+            if (found != class) return run.fail("{d} bytes belong to class {d}, expected {d}", .{ wanted, found, class });
+            const block = try run.allocate(wanted);
+            if (block.usable != size) return run.fail("a block of {d} bytes of class {d} has the usable size {d}, expected {d}", .{ wanted, class, block.usable, size });
+            run.fill(block);
+            try run.checkAndFree(block);
+        }
+        previous = size;
+    }
+    for ([_]usize{ previous + 1, 1 << 20, size_max }) |beyond| {
+        if (tiny.class_of(beyond) != -1) return run.fail("{d} bytes belong to tiny class {d}", .{ beyond, tiny.class_of(beyond) });
+    }
+    for ([_]c_int{ -1, count, std.math.minInt(c_int), std.math.maxInt(c_int) }) |outside| {
+        if (tiny.class_size(outside) != 0) return run.fail("class {d} of {d} has {d} bytes", .{ outside, count, tiny.class_size(outside) });
+    }
+}
+
+/// Everything of the door that gives memory back, with indices that do not exist too.
+fn flushAll(run: *Run) Failure!void {
+    const c = run.family();
+    run.armErrno();
+    if (c.tiny) |tiny| {
+        for ([_]c_int{ -1, std.math.minInt(c_int), std.math.maxInt(c_int), tiny.class_count() }) |outside| tiny.flush(outside);
+        var class: c_int = 0;
+        while (class < tiny.class_count()) : (class += 1) tiny.flush(class);
+    }
+    c.flush_all.?();
+    if (c.purge) |call| _ = call();
+    if (run.subject.contract.errno == .left_alone) try run.expectErrnoKept("a flush", 0);
+}
+
+fn flushLiveBlocks(run: *Run) Failure!void {
+    // Before anything was allocated, a flush is nothing.
+    try flushAll(run);
+    var random: Random = .{ .state = 31 };
+    const blocks = try run.scratch(Block, 20_000);
+    defer run.freeScratch(blocks);
+    for (blocks) |*block| {
+        block.* = try run.allocate(random.size(14));
+        run.fill(block.*);
+    }
+    random.shuffle(Block, blocks);
+    // Ever fewer are live; all that still are must keep their bytes while what lies between them
+    // goes back, and new blocks must not land on them.
+    var live = blocks;
+    while (live.len > 10) {
+        const kept = live.len * 2 / 3;
+        for (live[kept..]) |block| try run.checkAndFree(block);
+        try flushAll(run);
+        for (live[0 .. kept / 10]) |*block| {
+            try run.checkAndFree(block.*);
+            block.* = try run.allocate(random.size(14));
+            run.fill(block.*);
+        }
+        live = live[0..kept];
+        for (live) |block| try run.check(block);
+    }
+    for (live) |block| try run.checkAndFree(block);
+    try flushAll(run);
+}
+
+fn flushGivesBack(run: *Run) Failure!void {
+    const live_bytes = 32 * mib;
+    const Place = struct { pointer: [*]u8 };
+    const places = try run.scratch(Place, live_bytes / 16);
+    defer run.freeScratch(places);
+    @memset(std.mem.sliceAsBytes(places), 1);
+    var random: Random = .{ .state = 41 };
+    for ([_]usize{ 16, 100, 1000, 10_000, 100_000, 3 * mib }) |size| {
+        try flushAll(run);
+        const before = try run.residentBytes();
+        const count = live_bytes / size;
+        for (places[0..count]) |*place| {
+            const pointer = run.take(size) orelse return run.fail("malloc of {d} bytes returned NULL", .{size});
+            @memset(pointer[0..size], 1);
+            place.* = .{ .pointer = pointer };
+        }
+        random.shuffle(Place, places[0..count]);
+        for (places[0..count]) |place| try run.give(place.pointer, size, naturalAlignment(size));
+        try flushAll(run);
+        var what_buffer: [80]u8 = undefined;
+        const what = process.formatLine(&what_buffer, "after a flush of {d} freed blocks of {d} bytes", .{ count, size });
+        try run.expectGrowthWithin(what, before, mib);
     }
 }
 

@@ -161,7 +161,10 @@ pub fn allocateAligned(size: usize, alignment: usize) ?[*]u8 {
 pub inline fn free(block: ?*anyopaque) void {
     const address = @intFromPtr(block);
     const heap = thread_slot.get();
-    if (!heap.magazines[heap.view.entryOf(address)].push(address)) freeSlow(heap, address);
+    if (heap.view.covers(address)) {
+        if (heap.magazines[heap.view.coveredEntry(address)].push(address)) return;
+    }
+    freeSlow(heap, address);
 }
 
 /// The bytes that may be used of a block of ours.

@@ -32,10 +32,12 @@ pub const View = extern struct {
     first: usize,
     count: usize,
 
-    /// The entry of any address whatever.
-    pub inline fn entryOf(self: *const View, address: usize) u8 {
+    pub inline fn covers(self: *const View, address: usize) bool {
+        return (address >> geometry.granule_shift) -% self.first < self.count;
+    }
+
+    pub inline fn coveredEntry(self: *const View, address: usize) u8 {
         const granule = address >> geometry.granule_shift;
-        if (granule -% self.first >= self.count) return 0;
         // Partner: the store in `write`.
         return @atomicLoad(u8, @as(*const u8, @ptrFromInt(self.origin +% granule)), .monotonic);
     }
@@ -98,7 +100,7 @@ pub fn view() View {
 
 /// The entry of any address whatever.
 pub fn entry(address: usize) u8 {
-    return current.entryOf(address);
+    return if (current.covers(address)) current.coveredEntry(address) else 0;
 }
 
 /// Makes the entries of a range writable. False when the OS refuses or the range is out of the window.
@@ -129,7 +131,7 @@ pub fn write(address: usize, granules: usize, value: u8) void {
     assert(first >= current.first and first + granules <= current.first + current.count);
     for (first..first + granules) |granule| {
         const entry_of_granule: *u8 = @ptrFromInt(current.origin +% granule);
-        // Partner: the load in `View.entryOf`.
+        // Partner: the load in `View.coveredEntry`.
         @atomicStore(u8, entry_of_granule, value, .monotonic);
     }
 }
