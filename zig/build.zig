@@ -14,7 +14,7 @@ pub fn build(b: *std.Build) void {
     const target = b.standardTargetOptions(.{ .default_target = .{
         .cpu_model = if (builtin.cpu.arch == .x86_64) .{ .explicit = &std.Target.x86.cpu.x86_64_v2 } else .baseline,
     } });
-    const optimize = b.standardOptimizeOption(.{ .preferred_optimize_mode = .ReleaseFast });
+    const optimize = b.standardOptimizeOption(.{ .preferred_optimize_mode = .fast });
 
     // An initial-exec slot is the fastest, but a late dlopen may refuse it.
     const preload = object(b, "hakmem_preload", "src/preload.zig", target, optimize, true);
@@ -24,16 +24,16 @@ pub fn build(b: *std.Build) void {
     b.getInstallStep().dependOn(&b.addInstallHeaderFile(b.path("include/hakmem.h"), "hakmem.h").step);
 
     // The same object with its assertions on, for the tests.
-    const checked = object(b, "hakmem_preload_checked", "src/preload.zig", target, .ReleaseSafe, true);
+    const checked = object(b, "hakmem_preload_checked", "src/preload.zig", target, .safe, true);
     const checked_install = b.addInstallArtifact(checked, .{ .dest_dir = .{ .override = .{ .custom = "test" } } });
     b.getInstallStep().dependOn(&checked_install.step);
 
-    b.installArtifact(program(b, "hak-sweep-driver", "bench/sweep_driver.zig", target, .ReleaseFast));
-    b.installArtifact(program(b, "hak-conformance", "tests/conformance.zig", target, .ReleaseSafe));
-    b.installArtifact(program(b, "hak-stress", "tests/stress.zig", target, .ReleaseSafe));
+    b.installArtifact(program(b, "hak-sweep-driver", "bench/sweep_driver.zig", target, .fast));
+    b.installArtifact(program(b, "hak-conformance", "tests/conformance.zig", target, .safe));
+    b.installArtifact(program(b, "hak-stress", "tests/stress.zig", target, .safe));
 
     // The unit tests run the conformance suite against the Zig allocator.
-    const unit_root = module(b, "src/hakmem.zig", target, .ReleaseSafe, false);
+    const unit_root = module(b, "src/hakmem.zig", target, .safe, false);
     unit_root.addAnonymousImport("suite", .{ .root_source_file = b.path("tests/suite.zig") });
     const unit_tests = b.addTest(.{
         .root_module = unit_root,
@@ -85,6 +85,7 @@ fn module(
         .stack_protector = false,
         .stack_check = false,
         .unwind_tables = .async,
+        .error_tracing = optimize == .safe,
     });
     result.addOptions("build_options", options);
     return result;

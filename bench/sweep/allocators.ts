@@ -1,0 +1,200 @@
+/**
+ * Which allocators a sweep measures and where their shared objects lie.
+ *
+ * @module
+ */
+import { basename, join } from "node:path";
+import { callerPath, preloadLibrary } from "../../cli/paths.ts";
+import { UsageError } from "../../cli/errors.ts";
+import { knownAllocators, type SweepOptions } from "./options.ts";
+
+/** An allocator to be measured. */
+export interface Allocator {
+  /** Its name on the command line and in the result. */
+  name: string;
+  /** The object to preload; null for the C library's own. */
+  preload: string | null;
+}
+
+/** The peers that are looked for: file names in order of preference, and where a person gets one. */
+const peers: Record<string, { files: string[]; package: string }> = {
+  mimalloc: {
+    files: ["libmimalloc.so.2", "libmimalloc.so.3", "libmimalloc.so"],
+    package: "libmimalloc2.0",
+  },
+  jemalloc: { files: ["libjemalloc.so.2", "libjemalloc.so"], package: "libjemalloc2" },
+  tcmalloc: {
+    files: ["libtcmalloc_minimal.so.4", "libtcmalloc.so.4", "libtcmalloc_minimal.so"],
+    package: "libtcmalloc-minimal4",
+  },
+};
+
+/**
+ * The allocators that the options mean, in the order of the result's columns. A named one that is not
+ * there is wrong usage; without names, peers that are not installed are left out.
+ */
+export async function resolveAllocators(options: SweepOptions): Promise<Allocator[]> {
+  const named = new Map<string, string>();
+  for (const [name, given] of options.peers) {
+    const path = callerPath(given);
+    const fault = whyNotPreloadable(path);
+    if (fault !== null) {
+      throw new UsageError(
+        `--peer ${name}: ${path} ${fault}; name a shared object for this machine, as in '--peer ${name}=/usr/lib/libname.so'`,
+      );
+    }
+    named.set(name, path);
+  }
+  // A peer that is named is wanted, also where --allocators leaves it out.
+  const names = [...new Set([...options.allocators ?? knownAllocators, ...named.keys()])];
+  const libraries = await libraryPaths();
+  const allocators: Allocator[] = [];
+  for (const name of names) {
+    if (name === "system") {
+      allocators.push({ name, preload: null });
+    } else if (name === "hakmem") {
+      allocators.push({ name, preload: preloadLibrary });
+    } else {
+      const preload = named.get(name) ?? findPeer(name, libraries);
+      if (preload !== null) {
+        allocators.push({ name, preload });
+      } else if (options.allocators !== null) {
+        const here = [
+          "system",
+          "hakmem",
+          ...Object.keys(peers).filter((peer) => findPeer(peer, libraries) !== null),
+        ];
+        throw new UsageError(
+          `${name} is not installed: valid here are ${
+            here.join(", ")
+          }; install it (Debian: apt-get install ${
+            peers[name]?.package
+          }) or add '--peer ${name}=/path/to/lib.so'`,
+        );
+      }
+    }
+  }
+  return allocators;
+}
+
+/** Names of the peers that `resolveAllocators` found nowhere, with the packages that hold them. */
+export function missingPeers(found: readonly Allocator[]): string[] {
+  return Object.entries(peers)
+    .filter(([name]) => !found.some((allocator) => allocator.name === name))
+    .map(([name, peer]) => `${name} (${peer.package})`);
+}
+
+function findPeer(name: string, libraries: readonly string[]): string | null {
+  for (const file of peers[name]?.files ?? []) {
+    const path = libraries.find((library) =>
+      basename(library) === file && whyNotPreloadable(library) === null
+    );
+    if (path !== undefined) return path;
+  }
+  return null;
+}
+
+/** Every file that one of the peers might be: the loader's own list first, then the usual folders. */
+async function libraryPaths(): Promise<string[]> {
+  const wanted = Object.values(peers).flatMap((peer) => peer.files);
+  const folders = [
+    ...(Deno.env.get("LD_LIBRARY_PATH") ?? "").split(":").filter((folder) => folder !== ""),
+    "/usr/local/lib",
+    ...["/usr/lib", "/lib"].flatMap((folder) => [...multiarchFolders(folder), folder]),
+    "/usr/local/lib64",
+    "/usr/lib64",
+    "/lib64",
+  ];
+  const inFolders = folders.flatMap((folder) => wanted.map((file) => join(folder, file)));
+  const cached = (await loaderCache()).filter((path) => wanted.includes(basename(path)));
+  return [...cached, ...inFolders];
+}
+
+/** Folders such as `/usr/lib/x86_64-linux-gnu`. */
+function multiarchFolders(folder: string): string[] {
+  try {
+    return [...Deno.readDirSync(folder)]
+      .filter((entry) => /-linux-(gnu|musl)/.test(entry.name))
+      .map((entry) => join(folder, entry.name));
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return [];
+    throw error;
+  }
+}
+
+/** The paths in the dynamic loader's cache; none where there is no such cache, as with musl. */
+async function loaderCache(): Promise<string[]> {
+  // Where ldconfig lies is in root's PATH only on some systems.
+  for (const program of ["ldconfig", "/sbin/ldconfig", "/usr/sbin/ldconfig"]) {
+    try {
+      const command = new Deno.Command(program, { args: ["-p"], stdout: "piped", stderr: "null" });
+      const { success, stdout } = await command.output();
+      if (!success) continue;
+      return [...new TextDecoder().decode(stdout).matchAll(/=> (\/.+)$/gm)].map((match) =>
+        match[1] ?? ""
+      );
+    } catch (error) {
+      if (!(error instanceof Deno.errors.NotFound)) throw error;
+    }
+  }
+  return [];
+}
+
+const elf = {
+  machines: { x86_64: 62, aarch64: 183 },
+  sharedObject: 3,
+  dynamicSegment: 2,
+  flags1: 0x6ffffffbn,
+  flag1Executable: 0x08000000n,
+};
+
+/**
+ * Whether the loader can preload a file into a program of this machine, told from its ELF headers.
+ *
+ * @returns What is wrong ("does not exist"), or null.
+ */
+export function whyNotPreloadable(path: string): string | null {
+  let file: Uint8Array;
+  try {
+    if (!Deno.statSync(path).isFile) return "is no file";
+    file = Deno.readFileSync(path);
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound || error instanceof Deno.errors.NotADirectory) {
+      return "does not exist";
+    }
+    if (error instanceof Deno.errors.PermissionDenied) return "cannot be read";
+    throw error;
+  }
+  const view = new DataView(file.buffer, file.byteOffset, file.byteLength);
+  if (file.byteLength < 64 || view.getUint32(0) !== 0x7f454c46) return "is no ELF shared object";
+  // All machines that we run on have 64 bits and store the low byte first.
+  const [wide, littleEndian] = [file[4] === 2, file[5] === 1];
+  const machine = littleEndian ? view.getUint16(18, true) : 0;
+  if (!wide || machine !== elf.machines[Deno.build.arch]) {
+    return `is not built for this machine (${Deno.build.arch})`;
+  }
+  if (view.getUint16(16, true) !== elf.sharedObject || isProgram(view)) {
+    return "is a program or an object file, no ELF shared object";
+  }
+  return null;
+}
+
+/** Position-independent programs have the type of a shared object; a flag in their dynamic section tells. */
+function isProgram(view: DataView): boolean {
+  const headers = Number(view.getBigUint64(32, true));
+  const headerSize = view.getUint16(54, true);
+  const headerCount = view.getUint16(56, true);
+  for (let index = 0; index < headerCount; index++) {
+    const header = headers + index * headerSize;
+    if (header + 56 > view.byteLength || view.getUint32(header, true) !== elf.dynamicSegment) {
+      continue;
+    }
+    const start = Number(view.getBigUint64(header + 8, true));
+    const end = Math.min(start + Number(view.getBigUint64(header + 32, true)), view.byteLength);
+    for (let entry = start; entry + 16 <= end; entry += 16) {
+      if (view.getBigUint64(entry, true) !== elf.flags1) continue;
+      return (view.getBigUint64(entry + 8, true) & elf.flag1Executable) !== 0n;
+    }
+  }
+  return false;
+}

@@ -1,0 +1,110 @@
+/**
+ * The machine beneath a sweep: what it is, for the report, and how much memory it has to give.
+ *
+ * @module
+ */
+import { dirname, join } from "node:path";
+import type { Machine } from "./schema.ts";
+
+/** Describes the machine. The C library is what a measuring process said of itself. */
+export function describeMachine(libcVersion: string | null): Machine {
+  return {
+    cpu: processorName(),
+    cores: navigator.hardwareConcurrency,
+    memory_bytes: memoryInfo("MemTotal") ?? 0,
+    kernel: `Linux ${Deno.osRelease()}`,
+    libc: libcVersion === null ? "unknown" : `glibc ${libcVersion}`,
+    thp: hugePageMode(),
+  };
+}
+
+/** The checkout's commit, or "unknown" where there is no git or no commit. */
+export async function commitOf(folder: string): Promise<string> {
+  try {
+    const git = new Deno.Command("git", {
+      args: ["-C", folder, "rev-parse", "--verify", "--quiet", "HEAD"],
+      stdout: "piped",
+      stderr: "null",
+    });
+    const { success, stdout } = await git.output();
+    return success ? new TextDecoder().decode(stdout).trim() : "unknown";
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return "unknown";
+    throw error;
+  }
+}
+
+/**
+ * Bytes that a new process could use now: what the kernel calls available, or what is left of the
+ * smallest cgroup limit above us.
+ */
+export function availableMemoryBytes(): number {
+  return Math.min(memoryInfo("MemAvailable") ?? Infinity, ...cgroupRoom());
+}
+
+function processorName(): string {
+  const text = readText("/proc/cpuinfo") ?? "";
+  const name = /^model name\s*:\s*(.+)$/m.exec(text)?.[1] ??
+    // aarch64 has no model name there; a board's device tree has one.
+    readText("/proc/device-tree/model")?.replace(/\0/g, "");
+  return name?.trim() || `unknown ${Deno.build.arch}`;
+}
+
+function hugePageMode(): string {
+  const text = readText("/sys/kernel/mm/transparent_hugepage/enabled") ?? "";
+  return /\[(\w+)\]/.exec(text)?.[1] ?? "unavailable";
+}
+
+function memoryInfo(field: string): number | null {
+  const text = readText("/proc/meminfo") ?? "";
+  const kibibytes = new RegExp(`^${field}:\\s*(\\d+) kB$`, "m").exec(text)?.[1];
+  return kibibytes === undefined ? null : Number(kibibytes) * 1024;
+}
+
+/** What each limited cgroup from ours up to the root still has room for, page cache counted as room. */
+function cgroupRoom(): number[] {
+  const versions = [
+    { line: /^0::(.+)$/m, mount: "/sys/fs/cgroup", limit: "memory.max", used: "memory.current" },
+    {
+      line: /^\d+:(?:[^:]*,)?memory(?:,[^:]*)?:(.+)$/m,
+      mount: "/sys/fs/cgroup/memory",
+      limit: "memory.limit_in_bytes",
+      used: "memory.usage_in_bytes",
+    },
+  ];
+  const groups = readText("/proc/self/cgroup") ?? "";
+  const room: number[] = [];
+  for (const { line, mount, limit, used } of versions) {
+    let group = line.exec(groups)?.[1];
+    while (group !== undefined) {
+      const folder = join(mount, group);
+      const limitBytes = readNumber(join(folder, limit));
+      const usedBytes = readNumber(join(folder, used));
+      if (limitBytes !== null && usedBytes !== null) {
+        const statistics = readText(join(folder, "memory.stat")) ?? "";
+        const cache = Number(/^(?:total_)?inactive_file (\d+)$/m.exec(statistics)?.[1] ?? 0);
+        room.push(Math.max(0, limitBytes - usedBytes + cache));
+      }
+      group = group === "/" ? undefined : dirname(group);
+    }
+  }
+  return room;
+}
+
+function readNumber(path: string): number | null {
+  const text = readText(path)?.trim();
+  // "max" is a cgroup without a limit.
+  return text !== undefined && /^\d+$/.test(text) ? Number(text) : null;
+}
+
+/** A file's text; undefined where this kernel does not have it or does not show it. */
+function readText(path: string): string | undefined {
+  try {
+    return Deno.readTextFileSync(path);
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound || error instanceof Deno.errors.PermissionDenied) {
+      return undefined;
+    }
+    throw error;
+  }
+}

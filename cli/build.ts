@@ -1,0 +1,178 @@
+/**
+ * `hak build`: makes the allocator's objects, header and programs; and the same when another command
+ * needs them.
+ *
+ * `zig build` installs each file by rename, so a program that has the old object loaded keeps it whole.
+ * Whether a build is needed is decided by the names, sizes and times of all sources and all outputs, as
+ * noted in a stamp when the last build succeeded: a change to either, in any direction, leads to a build.
+ * Builds of one checkout take turns by a lock on a file, which the system drops if its holder dies.
+ *
+ * @module
+ */
+import { dirname, join, relative } from "node:path";
+import { runChild, writeOut } from "./child.ts";
+import { Exit, RunError, UsageError } from "./errors.ts";
+import { callerPath, ffiLibrary, header, preloadLibrary, root, zigOut } from "./paths.ts";
+import { filesBelow } from "./walk.ts";
+
+/** One line for the list of commands. */
+export const summary: string = "Build the allocator's objects, header and programs";
+
+/** What `--help` prints. */
+export const usage: string = `hak build
+
+Builds what has changed, into zig/zig-out:
+  lib/libhakmem_preload.so  for LD_PRELOAD: the malloc family and hak_*
+  lib/libhakmem.so          for dlopen: hak_* only
+  include/hakmem.h          the C header
+  bin/                      the programs that measure and test`;
+
+const zigDir = join(root, "zig");
+const stampFile = join(zigOut, ".hak-stamp");
+
+/** Runs the command. */
+export async function run(args: string[]): Promise<number> {
+  const [extra] = args;
+  if (extra !== undefined) {
+    throw new UsageError(`unexpected argument ${JSON.stringify(extra)}: it takes none`);
+  }
+  await build();
+  return 0;
+}
+
+/** How to build. */
+export interface BuildOptions {
+  /** Keep Zig's progress and messages back unless the build fails. */
+  quiet?: boolean;
+}
+
+/** Builds everything. Writes only to standard error. */
+export async function build(options: BuildOptions = {}): Promise<void> {
+  using _lock = await lockBuilds();
+  await zigBuild(options.quiet ?? false);
+}
+
+/** Builds everything unless what is there was made from the sources as they are now. */
+export async function buildIfNeeded(): Promise<void> {
+  if (await isUpToDate()) return;
+  using _lock = await lockBuilds();
+  // Whoever held the lock may have built just what we need.
+  if (!await isUpToDate()) await zigBuild(false);
+}
+
+let zigFound: Promise<string> | undefined;
+
+/**
+ * The absolute path of Zig 0.17.0. The script `hak` finds it, or installs it; from then on it is first on
+ * the `PATH` of this process and its children.
+ */
+export function zigPath(): Promise<string> {
+  zigFound ??= findZig();
+  return zigFound;
+}
+
+async function findZig(): Promise<string> {
+  let output = "";
+  const decoder = new TextDecoder();
+  const status = await runChild({
+    program: "sh",
+    args: [join(root, "hak"), "--zig"],
+    // A relative ZIG is meant from where the caller is.
+    cwd: callerPath("."),
+    onStdout: (piece) => output += decoder.decode(piece, { stream: true }),
+  });
+  // The script has said what is wrong.
+  if (!status.success) throw new Exit(status.code);
+  const path = output.trimEnd();
+  Deno.env.set("ZIG", path);
+  Deno.env.set("PATH", `${dirname(path)}:${Deno.env.get("PATH") ?? ""}`);
+  return path;
+}
+
+async function zigBuild(quiet: boolean): Promise<void> {
+  const zig = await zigPath();
+  const sources = await listSources();
+  if (!quiet) {
+    console.error("hak: building the allocator (the first time takes a few minutes)");
+  }
+  const held: Uint8Array[] = [];
+  const status = await runChild({
+    program: zig,
+    args: ["build", "--release=fast"],
+    cwd: zigDir,
+    ...(quiet ? { onStderr: (piece: Uint8Array): void => void held.push(piece) } : {}),
+  });
+  if (!status.success) {
+    for (const piece of held) writeOut(Deno.stderr, piece);
+    throw new RunError(`the build failed: what zig build says is above (status ${status.code})`);
+  }
+  const outputs = await listOutputs();
+  for (const wanted of [preloadLibrary, ffiLibrary, header]) {
+    if (!outputs.some((line) => line.startsWith(`${relative(zigOut, wanted)} `))) {
+      throw new RunError(
+        `zig build made no ${relative(root, wanted)}: zig/build.zig must install it`,
+      );
+    }
+  }
+  await Deno.writeTextFile(stampFile, stamp(sources, outputs));
+}
+
+async function isUpToDate(): Promise<boolean> {
+  let noted: string;
+  try {
+    noted = await Deno.readTextFile(stampFile);
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return false;
+    throw error;
+  }
+  return noted === stamp(await listSources(), await listOutputs());
+}
+
+function stamp(sources: string[], outputs: string[]): string {
+  return `${sources.join("\n")}\n\n${outputs.join("\n")}\n`;
+}
+
+function listSources(): Promise<string[]> {
+  return list(zigDir);
+}
+
+function listOutputs(): Promise<string[]> {
+  return list(zigOut, (path) => path !== stampFile);
+}
+
+/** A line for each file: its name, size and time of change. */
+async function list(
+  directory: string,
+  wanted: (path: string) => boolean = () => true,
+): Promise<string[]> {
+  const lines: string[] = [];
+  for await (const path of filesBelow(directory)) {
+    if (!wanted(path)) continue;
+    try {
+      const { size, mtime } = await Deno.stat(path);
+      lines.push(`${relative(directory, path)} ${size} ${mtime?.getTime()}`);
+    } catch (error) {
+      // A build that runs at this moment renames its files into place.
+      if (!(error instanceof Deno.errors.NotFound)) throw error;
+    }
+  }
+  return lines.sort();
+}
+
+/** Waits until no other process builds in this checkout. The lock ends with the returned file. */
+async function lockBuilds(): Promise<Deno.FsFile> {
+  const path = join(zigDir, ".zig-cache", "hak-build.lock");
+  let file: Deno.FsFile;
+  try {
+    await Deno.mkdir(dirname(path), { recursive: true });
+    file = await Deno.open(path, { create: true, write: true });
+  } catch (error) {
+    if (!(error instanceof Error)) throw error;
+    throw new RunError(`cannot write to ${dirname(path)} (${error.message}): make it writable`);
+  }
+  if (!await file.tryLock(true)) {
+    console.error("hak: waiting for another build of this checkout");
+    await file.lock(true);
+  }
+  return file;
+}

@@ -1,0 +1,119 @@
+/**
+ * What the tests of the sweep share: running `sweep` as a user does, and a report that was not measured.
+ *
+ * @module
+ */
+import { join } from "node:path";
+import { root } from "../cli/paths.ts";
+import type { Row, Sample, SweepReport } from "../bench/sweep/schema.ts";
+import { fitModels, summarize } from "../bench/sweep/summary.ts";
+
+/** What a run of `sweep` left behind. */
+export interface Outcome {
+  /** Its exit status. */
+  code: number;
+  /** All of its standard output. */
+  stdout: string;
+  /** All of its standard error. */
+  stderr: string;
+}
+
+/** The command for `sweep` with these arguments, called from a folder. */
+export function sweepCommand(args: readonly string[], folder: string): Deno.Command {
+  return new Deno.Command(Deno.execPath(), {
+    args: ["run", "--quiet", "-A", join(root, "cli.ts"), "sweep", ...args],
+    cwd: root,
+    env: { INIT_CWD: folder, NO_COLOR: "1" },
+    stdin: "null",
+    stdout: "piped",
+    stderr: "piped",
+  });
+}
+
+/** Runs `sweep` to its end. */
+export async function sweep(args: readonly string[], folder: string): Promise<Outcome> {
+  const { code, stdout, stderr } = await sweepCommand(args, folder).output();
+  const decoder = new TextDecoder();
+  return { code, stdout: decoder.decode(stdout), stderr: decoder.decode(stderr) };
+}
+
+/** Runs a test in a folder of its own, which is removed afterwards. */
+export async function inFolder(test: (folder: string) => Promise<void> | void): Promise<void> {
+  const folder = await Deno.makeTempDir({ prefix: "hakmem-test-" });
+  try {
+    await test(folder);
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+}
+
+/** A sample whose overhead is `fixed + perBlock · count`, with everything else plausible. */
+export function syntheticSample(
+  repeat: number,
+  size: number,
+  count: number,
+  fixed: number,
+  perBlock: number,
+): Sample {
+  const base = 2_000_000 + 8 * count + 4096 * repeat;
+  const overhead = fixed + perBlock * count;
+  const live = base + size * count + overhead;
+  return {
+    repeat,
+    base_rss_bytes: base,
+    live_rss_bytes: live,
+    overhead_bytes: overhead,
+    overhead_per_block_bytes: overhead / count,
+    after_free_rss_bytes: live,
+    after_flush_rss_bytes: base + fixed,
+    after_idle_rss_bytes: repeat === 0 ? live : null,
+    alloc_ns: 10 + repeat,
+    free_ns: 5 + repeat,
+  };
+}
+
+/** A row of such samples. */
+export function syntheticRow(
+  allocator: string,
+  size: number,
+  count: number,
+  samples: Sample[],
+  error: string | null = null,
+): Row {
+  return {
+    allocator,
+    path: `/lib/${allocator}.so`,
+    version: "1.0",
+    loaded: true,
+    error,
+    size,
+    count,
+    pattern: "sequential",
+    repeats: samples.length,
+    flush: "malloc_trim",
+    samples,
+    ...summarize(samples, size, count),
+  };
+}
+
+/** A report of these rows. */
+export function syntheticReport(rows: Row[]): SweepReport {
+  return {
+    schema: "hakmem.sweep/1",
+    command: ["sweep"],
+    seed: 7,
+    started: "2026-11-21T10:00:00Z",
+    interrupted: false,
+    commit: "unknown",
+    machine: {
+      cpu: "a processor",
+      cores: 2,
+      memory_bytes: 2 ** 33,
+      kernel: "Linux 6.1",
+      libc: "glibc 2.36",
+      thp: "madvise",
+    },
+    rows,
+    models: fitModels(rows),
+  };
+}
