@@ -147,20 +147,13 @@ function roundDown(count: number): string {
   return formatCount(Math.floor(count / step) * step);
 }
 
-/**
- * Only `--html` needs the chart library. The path is not a literal, since Deno fetches what a literal one
- * imports before anything runs: some eighty packages.
- */
-function loadHtml(): Promise<typeof import("../bench/sweep/html.ts")> {
-  return import(new URL("../bench/sweep/html.ts", import.meta.url).href);
-}
-
 /** Writes the files, then shows the table, then complains of what could not be written. */
 async function write(report: SweepReport, options: SweepOptions): Promise<void> {
   const render = {
     json: () => JSON.stringify(report, null, 2) + "\n",
     csv: () => renderCsv(report),
-    html: async () => (await loadHtml()).renderHtml(report),
+    // Only this needs the chart library, which takes its time to load.
+    html: async () => (await import("../bench/sweep/html.ts")).renderHtml(report),
   };
   const failures: string[] = [];
   let onOutput: string | null = null;

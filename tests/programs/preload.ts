@@ -90,7 +90,7 @@ export interface Output {
 
 /** A program that was started and has not been waited for. */
 export interface Started {
-  /** Its process id, also that of its process group. */
+  /** Its process id. */
   readonly pid: number;
   /** Whether it has not ended yet. */
   running(): boolean;
@@ -105,7 +105,7 @@ export class Side {
   /** Empty at the start, and under the same path on both sides. */
   readonly directory: string;
   readonly #logs: string;
-  readonly #running = new Map<number, { ended: Promise<Ended>; stop: AbortController }>();
+  readonly #running = new Map<number, { ended: Promise<Ended>; kill: () => string }>();
   #count = 0;
 
   /** Runs programs in `directory`, keeping the loader's logs in `logs`. */
@@ -120,11 +120,12 @@ export class Side {
     return await this.start(command, args, options).finish();
   }
 
-  /** Starts a program in a process group of its own. */
+  /** Starts a program. */
   start(command: string, args: readonly string[], options: StartOptions = {}): Started {
     this.#count += 1;
-    const log = join(this.#logs, String(this.#count));
-    Deno.mkdirSync(log);
+    const logs = join(this.#logs, String(this.#count));
+    Deno.mkdirSync(logs);
+    const log = join(logs, "log");
     const child = new Deno.Command(command, {
       args: [...args],
       cwd: options.cwd ?? this.directory,
@@ -133,14 +134,19 @@ export class Side {
       stdin: options.stdin === undefined ? "null" : "piped",
       stdout: "piped",
       stderr: "piped",
-      detached: true,
     }).spawn();
     const stop = new AbortController();
+    const kill = (): string => {
+      const threads = killTree(child.pid, log);
+      // Should a descendant be left that holds the pipes open, they are read no further.
+      stop.abort();
+      return threads;
+    };
     const limit = options.timeLimitSeconds ?? usualTimeLimitSeconds;
-    const ended = waitForEnd(child, options.stdin, limit, stop).finally(() =>
+    const ended = waitForEnd(child, options.stdin, limit, stop.signal, kill).finally(() =>
       this.#running.delete(child.pid)
     );
-    this.#running.set(child.pid, { ended, stop });
+    this.#running.set(child.pid, { ended, kill });
     const what = `${[command, ...args].join(" ").slice(0, 200)} (${this})`;
     return {
       pid: child.pid,
@@ -148,8 +154,8 @@ export class Side {
       finish: async () => {
         const output = successOf(await ended, what);
         const check = this.preloaded ? assertPreloaded : assertNotPreloaded;
-        check(await readLoaderLog(log), preloadLibrary, options);
-        await Deno.remove(log, { recursive: true });
+        check(await readLoaderLog(logs), preloadLibrary, options);
+        await Deno.remove(logs, { recursive: true });
         return output;
       },
     };
@@ -157,9 +163,8 @@ export class Side {
 
   /** Kills what still runs and waits until it is gone. */
   async stop(): Promise<void> {
-    for (const [pid, { ended, stop }] of this.#running) {
-      killGroup(pid);
-      stop.abort();
+    for (const { ended, kill } of this.#running.values()) {
+      kill();
       await ended;
     }
   }
@@ -178,7 +183,7 @@ export class Side {
       LC_ALL: "C",
       TZ: "UTC",
       LD_DEBUG: loaderDebug,
-      LD_DEBUG_OUTPUT: join(log, "log"),
+      LD_DEBUG_OUTPUT: log,
       ...options.env,
     };
     const libraries = Deno.env.get("LD_LIBRARY_PATH");
@@ -222,8 +227,11 @@ export function textDigest(text: string): string {
 }
 
 async function inTemporaryDirectory(work: (path: string) => Promise<void>): Promise<void> {
-  const built = await Deno.stat(preloadLibrary).then((stat) => stat.isFile, isNotFound);
-  assert.ok(built, `${preloadLibrary} is not there: run ./hak build`);
+  try {
+    await Deno.stat(preloadLibrary);
+  } catch (cause) {
+    throw new Error(`Cannot find ${preloadLibrary}: run ./hak build`, { cause });
+  }
   const temporary = await Deno.makeTempDir({ prefix: "hakmem-programs-" });
   try {
     await work(temporary);
@@ -260,24 +268,22 @@ interface Ended {
   readonly hung: string | null;
 }
 
-/** Waits for the end of a child and of its output; past the time limit kills its group. */
+/** Waits for the end of a child and of its output; kills it past the time limit. */
 async function waitForEnd(
   child: Deno.ChildProcess,
   stdin: Uint8Array | undefined,
   limit: number,
-  stop: AbortController,
+  stop: AbortSignal,
+  kill: () => string,
 ): Promise<Ended> {
   let hung: string | null = null;
   const timer = setTimeout(() => {
-    hung = `it had not ended after ${limit} s and was killed:\n${describeGroup(child.pid)}`;
-    killGroup(child.pid);
-    // A descendant that left the group may hold the pipes open for ever: they are read no further.
-    stop.abort();
+    hung = `it had not ended after ${limit} s and was killed:\n${kill()}`;
   }, limit * 1000);
   try {
     const [stdout, stderr, status] = await Promise.all([
-      collect(child.stdout, stop.signal),
-      collect(child.stderr, stop.signal),
+      collect(child.stdout, stop),
+      collect(child.stderr, stop),
       child.status,
       stdin === undefined ? null : feed(child.stdin, stdin),
     ]);
@@ -321,44 +327,73 @@ async function feed(stdin: WritableStream<Uint8Array>, bytes: Uint8Array): Promi
   }
 }
 
-function killGroup(pid: number): void {
-  try {
-    Deno.kill(-pid, "SIGKILL");
-  } catch (error) {
-    isNotFound(error);
+/**
+ * Kills a child, its descendants, and those that were started with its loader's log in their environment,
+ * which a daemon keeps when it loses its parents. Returns one line for each of their threads: where each stood.
+ */
+function killTree(root: number, log: string): string {
+  const parents = new Map<number, number>();
+  const doomed = new Set<number>();
+  for (const { name } of Deno.readDirSync("/proc")) {
+    if (!/^\d+$/.test(name)) continue;
+    const stat = readOfProcess(`/proc/${name}/stat`);
+    const environment = readOfProcess(`/proc/${name}/environ`);
+    if (stat !== null) parents.set(Number(name), Number(statFields(stat)[1]));
+    if (environment?.includes(log)) doomed.add(Number(name));
   }
-}
-
-/** One line a thread of a process group: where each stands when the group hangs. */
-function describeGroup(group: number): string {
-  let lines = "";
-  for (const { name: pid } of Deno.readDirSync("/proc")) {
-    if (!/^\d+$/.test(pid)) continue;
+  // A child that was waited for is no longer one, and its number may be another's.
+  if (parents.get(root) === Deno.pid) doomed.add(root);
+  for (let count = 0; count < doomed.size;) {
+    count = doomed.size;
+    for (const [pid, parent] of parents) if (doomed.has(parent)) doomed.add(pid);
+  }
+  const lines = [...doomed].map(describeProcess).join("");
+  for (const pid of doomed) {
     try {
-      if (statFields(`/proc/${pid}/stat`)[2] !== String(group)) continue;
-      for (const { name: thread } of Deno.readDirSync(`/proc/${pid}/task`)) {
-        const directory = `/proc/${pid}/task/${thread}`;
-        const name = Deno.readTextFileSync(`${directory}/comm`).trim();
-        const [state] = statFields(`${directory}/stat`);
-        const place = Deno.readTextFileSync(`${directory}/wchan`);
-        lines += `  process ${pid} thread ${thread} ${name}: state ${state}, waiting in ${place}\n`;
-      }
+      Deno.kill(pid, "SIGKILL");
     } catch (error) {
-      // It ended while it was looked at.
-      isNotFound(error);
+      if (!isGone(error)) throw error;
     }
   }
   return lines;
 }
 
-/** The fields of a `/proc` stat file from the state on: the name before it may hold blanks. */
-function statFields(path: string): string[] {
-  const text = Deno.readTextFileSync(path);
-  return text.slice(text.lastIndexOf(")") + 2).split(" ");
+/** One line for each thread of a process. */
+function describeProcess(pid: number): string {
+  let lines = "";
+  try {
+    for (const { name: thread } of Deno.readDirSync(`/proc/${pid}/task`)) {
+      const directory = `/proc/${pid}/task/${thread}`;
+      const stat = readOfProcess(`${directory}/stat`) ?? "";
+      const name = readOfProcess(`${directory}/comm`)?.trim();
+      const place = readOfProcess(`${directory}/wchan`);
+      lines += `  process ${pid} thread ${thread} ${name}: state ${
+        statFields(stat)[0]
+      } in ${place}\n`;
+    }
+  } catch (error) {
+    if (!isGone(error)) throw error;
+  }
+  return lines;
 }
 
-/** `false` for an error that says a file or process is gone; throws any other. */
-function isNotFound(error: unknown): false {
-  if (error instanceof Deno.errors.NotFound) return false;
-  throw error;
+/** What a file in `/proc` says, or `null` when its process has ended or belongs to somebody else. */
+function readOfProcess(path: string): string | null {
+  try {
+    return Deno.readTextFileSync(path);
+  } catch (error) {
+    if (isGone(error) || error instanceof Deno.errors.PermissionDenied) return null;
+    throw error;
+  }
+}
+
+/** The fields of a `/proc` stat file from the state on: the name before it may hold blanks. */
+function statFields(stat: string): string[] {
+  return stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+}
+
+/** Whether an error says that a file or a process is not there; `ESRCH`, 3, has no class of its own. */
+function isGone(error: unknown): boolean {
+  return error instanceof Deno.errors.NotFound ||
+    (error instanceof Error && error.message.includes("(os error 3)"));
 }

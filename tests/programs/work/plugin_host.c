@@ -1,6 +1,6 @@
 // Opens and closes plugin.c again and again, in several threads, and frees what it handed over, also after it was
-// closed. With the argument "deep", the plugin prefers the libraries it was linked with: its malloc is then libc's,
-// and free here meets blocks that came from elsewhere.
+// closed. With the argument "deep", the plugin prefers the libraries it was linked with: its own malloc and free are
+// then libc's, while the texts, which libc's strdup allocates, come from the malloc of the program.
 
 #define _GNU_SOURCE
 #include <dlfcn.h>
