@@ -14,14 +14,15 @@ import {
   declare,
   type Manifest,
   parseManifest,
-  readManifest,
+  withManifest,
 } from "../ffi/manifest.ts";
 import { buildIfNeeded } from "./build.ts";
 import { RunError, UsageError } from "./errors.ts";
 import { ffiLibrary, root } from "./paths.ts";
 
 /** One line for the list of commands. */
-export const summary: string = "Write the binding's symbol table from the built object";
+export const summary: string =
+  "Write the binding's symbol table from the ABI manifest of the built object";
 
 /** What `--help` prints. */
 export const usage: string = `hak symbols [--check]
@@ -36,7 +37,7 @@ export const symbolsFile: string = join(root, "ffi", "symbols.ts");
 export async function run(args: string[]): Promise<number> {
   const check = wantsCheck(args);
   await buildIfNeeded();
-  const made = generate(parseManifest(readManifest(ffiLibrary)));
+  const made = withManifest(ffiLibrary, (text) => generate(parseManifest(text)));
   const name = relative(root, symbolsFile);
   if (made === await readIfThere(symbolsFile)) {
     console.error(`hak symbols: ${name} is what the object says`);

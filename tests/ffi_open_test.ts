@@ -5,7 +5,7 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
-import { ffiLibrary } from "../cli/paths.ts";
+import { ffiLibrary, preloadLibrary } from "../cli/paths.ts";
 import { Hakmem, HakmemError } from "../mod.ts";
 import { binding, outputOf, runScript, type ScriptOptions } from "./ffi_support.ts";
 import { testUnless } from "./skip.ts";
@@ -61,18 +61,12 @@ class Folder implements AsyncDisposable {
 /** The library's bytes with each `from` replaced by a `to` of the same length. */
 async function patched(from: string, to: string): Promise<Uint8Array> {
   assert.equal(from.length, to.length);
-  const text = new TextDecoder("latin1").decode(await Deno.readFile(ffiLibrary));
+  // A letter for each byte, whatever the byte means.
+  const bytes = await Deno.readFile(ffiLibrary);
+  const text = Array.from(bytes, (byte) => String.fromCharCode(byte)).join("");
   assert(text.includes(from), `the library holds ${from}`);
-  return Uint8Array.from(text.replaceAll(from, to), (letter) => latin1.get(letter) ?? 0);
+  return Uint8Array.from(text.replaceAll(from, to), (letter) => letter.charCodeAt(0));
 }
-
-// What TextDecoder calls latin1 is windows-1252, so the way back is by table.
-const latin1 = new Map(
-  Array.from({ length: 256 }, (_, byte) => [
-    new TextDecoder("latin1").decode(new Uint8Array([byte])),
-    byte,
-  ]),
-);
 
 Deno.test("ffi open: the checkout's build opens with --allow-ffi alone", async () => {
   const options = { permissions: ffi, env: { HAKMEM_LIB: "/not/read" } };
@@ -228,6 +222,16 @@ Deno.test("ffi open: an object that lacks a function its manifest promises", asy
   await using folder = await Folder.create();
   const path = await folder.write("lacks.so", await patched("\0hak_purge\0", "\0hak_purgX\0"));
   assert.match(await errorFor(path), /undefined symbol: hak_purge/);
+});
+
+Deno.test("ffi open: under LD_PRELOAD, the preloaded object shows the process's own heap", async () => {
+  const script = `
+    using hak = Hakmem.open({ path: ${JSON.stringify(preloadLibrary)} });
+    const { threads, mappedBytes } = hak.stats();
+    hak.free(hak.malloc(64));
+    console.log(threads > 1, mappedBytes > 2 ** 20);`;
+  const ended = await runScript(script, { env: { LD_PRELOAD: preloadLibrary } });
+  assert.equal(outputOf(ended), "true true");
 });
 
 Deno.test("ffi open: options.path takes an absolute path or a file: URL, and comes first", async () => {

@@ -15,7 +15,7 @@ if (missing.length > 0) {
 } else {
   stressTests("mixed", { threads: 4, operations: 500_000, control: 100_000 });
   stressTests("mixed", { threads: 24, operations: 30_000, control: 10_000 });
-  stressTests("scarce", { threads: 4, operations: 200_000, control: 20_000 });
+  stressTests("scarce", { threads: 4, operations: 200_000, control: 30_000 });
   stressTests("producer-consumer", { threads: 4, operations: 1_500_000, control: 500_000 });
   stressTests("churn", { threads: 8, operations: 8000, control: 2000 });
 

@@ -13,6 +13,7 @@ const suite = @import("suite.zig");
 const process = @import("process.zig");
 const defects = @import("defects.zig");
 const doors = @import("doors.zig");
+const children = @import("child.zig");
 
 /// A crash becomes a failed case instead of a stack trace.
 pub const std_options: std.Options = .{ .enable_segfault_handler = false };
@@ -29,6 +30,7 @@ var current_case: []const u8 = "start";
 
 pub fn main(init: std.process.Init.Minimal) u8 {
     process.reportCrashes(describeActivity);
+    process.withoutHugePages();
     var hak_path: ?[:0]const u8 = null;
     var zig = false;
     var list = false;
@@ -156,14 +158,26 @@ fn familyFromOneObject(run: *suite.Run) suite.Failure!void {
     }
     if (doors.hakmemIsPreloaded()) {
         // Names by which programs and libc itself reach libc's own heap behind malloc's back.
-        for ([_][:0]const u8{ "hak_malloc", "hak_free", "cfree", "malloc_trim", "__libc_malloc", "__libc_calloc", "__libc_realloc", "__libc_free", "__libc_memalign" }) |name| {
-            const function = doors.findInProcess(name) orelse return run.fail("{s} does not export {s}", .{ owner, name });
+        const own_names = [_][:0]const u8{
+            "hak_malloc",    "hak_free",       "cfree",       "malloc_trim",     "__libc_malloc",
+            "__libc_calloc", "__libc_realloc", "__libc_free", "__libc_memalign",
+        };
+        for (own_names) |name| {
+            const function = doors.findInProcess(name) orelse {
+                return run.fail("{s} does not export {s}", .{ owner, name });
+            };
             try expectOwner(run, name, function, owner, true);
         }
     }
 }
 
-fn expectOwner(run: *suite.Run, name: []const u8, function: *const anyopaque, owner: [:0]const u8, expected: bool) suite.Failure!void {
+fn expectOwner(
+    run: *suite.Run,
+    name: []const u8,
+    function: *const anyopaque,
+    owner: [:0]const u8,
+    expected: bool,
+) suite.Failure!void {
     const object = doors.objectOf(function) orelse return run.fail("the object of {s} is unknown", .{name});
     if (std.mem.eql(u8, object, owner) != expected) {
         return run.fail("{s} comes from {s}, beside malloc from {s}", .{ name, object, owner });
@@ -205,24 +219,32 @@ fn unload(run: *suite.Run) suite.Failure!void {
     const path = doors.objectOf(family.malloc) orelse return run.fail("the object of malloc is unknown", .{});
     var straggler: Straggler = .{ .family = family };
     var thread: std.c.pthread_t = undefined;
-    if (std.c.pthread_create(&thread, null, Straggler.main, &straggler) != .SUCCESS) return run.fail("cannot start a thread", .{});
+    if (std.c.pthread_create(&thread, null, Straggler.main, &straggler) != .SUCCESS) {
+        return run.fail("cannot start a thread", .{});
+    }
     straggler.wait(1);
     const block = straggler.block orelse return run.fail("malloc of 100 bytes returned NULL", .{});
     @memset(block[0..100], 0x5a);
     // Once for the door itself, once for this handle.
-    const handle = std.c.dlopen(path, .{ .LAZY = true, .NOLOAD = true }) orelse return run.fail("{s} is not loaded", .{path});
+    const handle = std.c.dlopen(path, .{ .LAZY = true, .NOLOAD = true }) orelse {
+        return run.fail("{s} is not loaded", .{path});
+    };
     for (0..2) |_| {
         if (std.c.dlclose(handle) != 0) return run.fail("dlclose failed", .{});
     }
     straggler.reach(2);
     if (std.c.pthread_join(thread, null) != .SUCCESS) return run.fail("cannot join a thread", .{});
     for (block[0..100], 0..) |byte, index| {
-        if (byte != 0x5a) return run.fail("byte {d} of a block in use changed when the library was closed", .{index});
+        if (byte != 0x5a) {
+            return run.fail("byte {d} of a block in use changed when the library was closed", .{index});
+        }
     }
     // A library that stays loaded goes on serving; one that is gone has left all above in peace.
     if (std.c.dlopen(path, .{ .LAZY = true, .NOLOAD = true }) == null) return;
     family.free(block);
-    const another = family.malloc(100) orelse return run.fail("malloc of 100 bytes returned NULL after dlclose", .{});
+    const another = family.malloc(100) orelse {
+        return run.fail("malloc of 100 bytes returned NULL after dlclose", .{});
+    };
     @memset(another[0..100], 1);
     family.free(another);
 }
@@ -315,43 +337,33 @@ fn misuse(run: *suite.Run) suite.Failure!void {
     const begins = run.subject.contract.misuse_line.?;
     for (misuses) |wrong| {
         var buffer: [2048]u8 = undefined;
-        const end = try inChild(run, &buffer, wrong.commit);
+        const trial: MisuseTrial = .{ .family = &run.subject.door.c, .commit = wrong.commit };
+        const end = children.capture(&buffer, trial, MisuseTrial.run) catch |err| {
+            return run.fail("{s}: {t}", .{ wrong.name, err });
+        };
         const said = std.mem.trimEnd(u8, end.said, "\n");
-        if (end.status & 0x7f != @backingInt(std.os.linux.SIG.ABRT)) {
-            return run.fail("{s}: wait status 0x{x}, expected an abort; it said: {s}", .{ wrong.name, end.status, said });
+        if (!end.killedBy(.ABRT)) {
+            return run.fail("{s}: wait status 0x{x}, expected an abort; it said: {s}", .{
+                wrong.name, end.status, said,
+            });
         }
         if (!std.mem.startsWith(u8, said, begins) or std.mem.findScalar(u8, said, '\n') != null) {
-            return run.fail("{s}: expected one line that begins with \"{s}\", got: {s}", .{ wrong.name, begins, said });
+            return run.fail("{s}: expected one line that begins with \"{s}\", got: {s}", .{
+                wrong.name, begins, said,
+            });
         }
     }
 }
 
-const End = struct { status: c_uint, said: []const u8 };
+const MisuseTrial = struct {
+    family: *const suite.Family,
+    commit: *const fn (*const suite.Family) void,
 
-/// Runs the function in a child and tells how the child ended and what it said on stderr.
-fn inChild(run: *suite.Run, buffer: []u8, commit: *const fn (*const suite.Family) void) suite.Failure!End {
-    var pipe: [2]std.c.fd_t = undefined;
-    if (std.c.pipe(&pipe) != 0) return run.fail("pipe refused", .{});
-    const child = std.c.fork();
-    if (child < 0) return run.fail("fork refused", .{});
-    if (child == 0) {
+    fn run(trial: MisuseTrial) void {
         process.leaveCrashesAlone();
-        _ = std.c.dup2(pipe[1], 2);
-        commit(&run.subject.door.c);
-        process.exitNow(0);
+        trial.commit(trial.family);
     }
-    _ = std.c.close(pipe[1]);
-    defer _ = std.c.close(pipe[0]);
-    var length: usize = 0;
-    while (length < buffer.len) {
-        const got = std.c.read(pipe[0], buffer[length..].ptr, buffer.len - length);
-        if (got <= 0) break;
-        length += @intCast(got);
-    }
-    var status: c_int = 0;
-    while (std.c.waitpid(child, &status, 0) != child) {}
-    return .{ .status = @bitCast(status), .said = buffer[0..length] };
-}
+};
 
 /// Runs each planted defect in a process of its own against the cases that must notice it.
 fn selfTest() u8 {
@@ -379,51 +391,52 @@ fn selfTest() u8 {
     return if (failed) 1 else 0;
 }
 
-const Expected = enum { passed, failed };
+const Found = enum { passed, failed, skipped };
 
-fn expectOutcome(defect: defects.Defect, sound: suite.Family, name: []const u8, expected: Expected) bool {
+fn expectOutcome(defect: defects.Defect, sound: suite.Family, name: []const u8, expected: Found) bool {
     const case = findCase(name) orelse {
         process.printLine(.stdout, "fail defect: {s}: there is no case {s}", .{ defect.name, name });
         return false;
     };
-    const child = std.c.fork();
-    if (child < 0) {
-        process.printLine(.stdout, "fail defect: {s}: cannot fork", .{defect.name});
+    // What the defects print while they crash and complain is of no interest, only the verdict.
+    var ignored: [0]u8 = .{};
+    const trial: DefectTrial = .{ .defect = defect, .sound = sound, .case = case };
+    const end = children.capture(&ignored, trial, DefectTrial.run) catch |err| {
+        process.printLine(.stdout, "fail defect: {s}: {t}", .{ defect.name, err });
         return false;
-    }
-    if (child == 0) {
-        silence();
-        const subject = defects.spoiled(defect, sound);
-        var buffer: [512]u8 = undefined;
-        process.exitNow(switch (suite.runCase(&subject, case, &buffer)) {
-            .pass => 0,
-            .fail => 1,
-            .skip => 3,
-        });
-    }
-    var status: c_int = 0;
-    while (std.c.waitpid(child, &status, 0) != child) {}
-    // A crash is a failed case as well: any exit but 0 and 3.
-    const found: enum { passed, failed, skipped } = switch (status) {
-        0 => .passed,
-        3 << 8 => .skipped,
+    };
+    // A crash is a failed case as well.
+    const found: Found = switch (end.exitStatus() orelse exit_failed) {
+        exit_passed => .passed,
+        exit_skipped => .skipped,
         else => .failed,
     };
-    if (found == .passed and expected == .passed) return true;
-    if (found == .failed and expected == .failed) return true;
-    process.printLine(.stdout, "fail defect: {s}: case {s} {t}, expected {t}", .{ defect.name, name, found, expected });
+    if (found == expected) return true;
+    process.printLine(.stdout, "fail defect: {s}: case {s} {t}, expected {t}", .{
+        defect.name, name, found, expected,
+    });
     return false;
 }
 
-/// The planted defects crash and complain as they please; only the verdict is printed.
-fn silence() void {
-    const linux = std.os.linux;
-    const opened = linux.open("/dev/null", .{ .ACCMODE = .WRONLY }, 0);
-    if (linux.errno(opened) != .SUCCESS) return;
-    const descriptor: linux.fd_t = @intCast(opened);
-    _ = linux.dup2(descriptor, 1);
-    _ = linux.dup2(descriptor, 2);
-}
+const exit_passed = 0;
+const exit_failed = 1;
+const exit_skipped = 3;
+
+const DefectTrial = struct {
+    defect: defects.Defect,
+    sound: suite.Family,
+    case: suite.Case,
+
+    fn run(trial: DefectTrial) void {
+        const subject = defects.spoiled(trial.defect, trial.sound);
+        var buffer: [512]u8 = undefined;
+        process.exitNow(switch (suite.runCase(&subject, trial.case, &buffer)) {
+            .pass => exit_passed,
+            .fail => exit_failed,
+            .skip => exit_skipped,
+        });
+    }
+};
 
 test {
     _ = suite;

@@ -43,7 +43,12 @@ pub fn spoiled(defect: Defect, sound: Family) suite.Subject {
             family.posix_memalign = strictPosixMemalign;
             family.free_sized = freeSized;
             family.batch = .{ .malloc = mallocBatch, .free = freeBatch };
-            family.tiny = .{ .class_count = classCount, .class_size = classSize, .class_of = classOf, .flush = flushClass };
+            family.tiny = .{
+                .class_count = classCount,
+                .class_size = classSize,
+                .class_of = classOf,
+                .flush = flushClass,
+            };
             spoil(&family);
             return .{ .name = defect.name, .door = .{ .c = family }, .contract = .hakmem_malloc };
         },
@@ -51,92 +56,84 @@ pub fn spoiled(defect: Defect, sound: Family) suite.Subject {
     }
 }
 
+fn plant(name: []const u8, noticed_by: []const []const u8, spoil: *const fn (*Family) void) Defect {
+    return .{ .name = name, .noticed_by = noticed_by, .spoil = .{ .c = spoil } };
+}
+
 pub const defects = [_]Defect{
     .{
         .name = "none",
         .noticed_by = &.{},
-        .unnoticed_by = &.{ "free-null", "aligned-alloc-bad-alignment", "posix-memalign-errors", "memalign", "free-sized", "batch", "tiny-classes", "flush-live-blocks" },
+        .unnoticed_by = &.{
+            "free-null",  "aligned-alloc-bad-alignment", "posix-memalign-errors", "memalign",
+            "free-sized", "batch",                       "tiny-classes",          "flush-live-blocks",
+        },
         .spoil = .{ .c = spoilNothing },
     },
+    plant("one block given out twice", &.{ "sizes-small", "many-blocks", "many-large-blocks" }, spoilByRepeating),
+    plant("another live block written by malloc", &.{
+        "sizes-small", "many-blocks", "many-large-blocks",
+    }, spoilByScribbling),
+    plant("blocks aligned to 8", &.{ "sizes-small", "sizes-powers", "sizes-sampled" }, spoilAlignment),
+    plant("usable size below the size", &.{ "usable-size", "sizes-small" }, spoilUsableDown),
+    plant("usable size over the next block", &.{ "usable-size", "sizes-small" }, spoilUsableUp),
+    plant("usable size changes", &.{"sizes-powers"}, spoilUsableStability),
+    plant("usable size of NULL", &.{"usable-size"}, spoilUsableOfNull),
+    plant("NULL kept as a free block", &.{"free-null"}, spoilFreeOfNull),
+    plant("free sets errno", &.{ "free-null", "sizes-powers" }, spoilErrnoByFree),
+    plant("success sets errno", &.{ "sizes-powers", "sizes-sampled" }, spoilErrnoOnSuccess),
+    plant("failure leaves errno", &.{
+        "huge-sizes",   "calloc-overflow", "realloc-failure", "realloc-null",
+        "reallocarray", "valloc",          "pvalloc",         "out-of-memory",
+    }, spoilErrnoOnFailure),
+    plant("malloc(0) is NULL", &.{"zero-sizes"}, spoilZeroByNull),
+    plant("malloc(0) is always the same", &.{"zero-sizes"}, spoilZeroBySharing),
+    plant("calloc zeroes all but the last byte", &.{"calloc-zeroed"}, spoilCalloc),
+    plant("calloc trusts large blocks", &.{"calloc-zeroed"}, spoilCallocLarge),
+    plant("calloc's product wraps", &.{"calloc-overflow"}, spoilCallocProduct),
+    plant("reallocarray's product wraps", &.{"reallocarray"}, spoilReallocarrayProduct),
+    plant("realloc loses the last byte", &.{
+        "realloc-contents", "realloc-growth", "realloc-append", "aligned-realloc",
+    }, spoilReallocTail),
+    plant("realloc frees on failure", &.{"realloc-failure"}, spoilReallocFailure),
+    plant("realloc(NULL) is NULL", &.{"realloc-null"}, spoilReallocOfNull),
+    plant("realloc to zero returns a block", &.{"realloc-to-zero"}, spoilReallocToZero),
+    plant("realloc to zero leaks", &.{"realloc-to-zero"}, spoilReallocToZeroByLeak),
+    plant("a huge size wraps", &.{ "huge-sizes", "realloc-null" }, spoilHugeSizes),
+    plant("alignment above a page ignored", &.{ "aligned-alloc", "aligned-realloc" }, spoilLargeAlignment),
+    plant("odd alignment accepted", &.{"aligned-alloc-bad-alignment"}, spoilOddAlignment),
+    plant("posix_memalign aligns to 16", &.{"posix-memalign"}, spoilPosixMemalign),
+    plant("posix_memalign accepts 4", &.{"posix-memalign-errors"}, spoilPosixMemalignCheck),
+    plant("posix_memalign writes NULL on error", &.{"posix-memalign-errors"}, spoilPosixMemalignPointer),
+    plant("posix_memalign sets errno", &.{"posix-memalign-errors"}, spoilPosixMemalignErrno),
+    plant("memalign rounds down", &.{"memalign"}, spoilMemalign),
+    plant("valloc is malloc", &.{"valloc"}, spoilValloc),
+    plant("pvalloc does not round", &.{"pvalloc"}, spoilPvalloc),
+    plant("pvalloc's rounding wraps", &.{"pvalloc"}, spoilPvallocWrap),
+    plant("free does nothing", &.{
+        "reuse-one", "reuse-batches", "reuse-across-sizes", "flush-gives-back", "out-of-memory",
+    }, spoilFree),
+    plant("free loses one block in ten", &.{ "reuse-one", "reuse-batches" }, spoilFreeSometimes),
+    plant("free_sized does nothing", &.{"free-sized"}, spoilFreeSized),
+    plant("a batch holds a block twice", &.{"batch"}, spoilBatch),
+    plant("a size in the class below its own", &.{"tiny-classes"}, spoilTinyClasses),
+    plant("a flush writes into a live block", &.{"flush-live-blocks"}, spoilFlush),
+    plant("out of memory aborts", &.{"out-of-memory"}, spoilOutOfMemory),
     .{
-        .name = "one block given out twice",
-        .noticed_by = &.{ "sizes-small", "many-blocks", "many-large-blocks" },
-        .spoil = .{ .c = spoilByRepeating },
+        .name = "resize says yes and does nothing",
+        .noticed_by = &.{"zig-resize"},
+        .spoil = .{ .zig = zigWith(.{ .resize = resizeByLying }) },
     },
-    .{
-        .name = "another live block written by malloc",
-        .noticed_by = &.{ "sizes-small", "many-blocks", "many-large-blocks" },
-        .spoil = .{ .c = spoilByScribbling },
-    },
-    .{
-        .name = "blocks aligned to 8",
-        .noticed_by = &.{ "sizes-small", "sizes-powers", "sizes-sampled" },
-        .spoil = .{ .c = spoilAlignment },
-    },
-    .{
-        .name = "usable size below the size",
-        .noticed_by = &.{ "usable-size", "sizes-small" },
-        .spoil = .{ .c = spoilUsableDown },
-    },
-    .{
-        .name = "usable size over the next block",
-        .noticed_by = &.{ "usable-size", "sizes-small" },
-        .spoil = .{ .c = spoilUsableUp },
-    },
-    .{ .name = "usable size changes", .noticed_by = &.{"sizes-powers"}, .spoil = .{ .c = spoilUsableStability } },
-    .{ .name = "usable size of NULL", .noticed_by = &.{"usable-size"}, .spoil = .{ .c = spoilUsableOfNull } },
-    .{ .name = "NULL kept as a free block", .noticed_by = &.{"free-null"}, .spoil = .{ .c = spoilFreeOfNull } },
-    .{ .name = "free sets errno", .noticed_by = &.{ "free-null", "sizes-powers" }, .spoil = .{ .c = spoilErrnoByFree } },
-    .{ .name = "success sets errno", .noticed_by = &.{ "sizes-powers", "sizes-sampled" }, .spoil = .{ .c = spoilErrnoOnSuccess } },
-    .{
-        .name = "failure leaves errno",
-        .noticed_by = &.{ "huge-sizes", "calloc-overflow", "realloc-failure", "realloc-null", "reallocarray", "valloc", "pvalloc", "out-of-memory" },
-        .spoil = .{ .c = spoilErrnoOnFailure },
-    },
-    .{ .name = "malloc(0) is NULL", .noticed_by = &.{"zero-sizes"}, .spoil = .{ .c = spoilZeroByNull } },
-    .{ .name = "malloc(0) is always the same", .noticed_by = &.{"zero-sizes"}, .spoil = .{ .c = spoilZeroBySharing } },
-    .{ .name = "calloc zeroes all but the last byte", .noticed_by = &.{"calloc-zeroed"}, .spoil = .{ .c = spoilCalloc } },
-    .{ .name = "calloc trusts large blocks", .noticed_by = &.{"calloc-zeroed"}, .spoil = .{ .c = spoilCallocLarge } },
-    .{ .name = "calloc's product wraps", .noticed_by = &.{"calloc-overflow"}, .spoil = .{ .c = spoilCallocProduct } },
-    .{ .name = "reallocarray's product wraps", .noticed_by = &.{"reallocarray"}, .spoil = .{ .c = spoilReallocarrayProduct } },
-    .{
-        .name = "realloc loses the last byte",
-        .noticed_by = &.{ "realloc-contents", "realloc-growth", "realloc-append", "aligned-realloc" },
-        .spoil = .{ .c = spoilReallocTail },
-    },
-    .{ .name = "realloc frees on failure", .noticed_by = &.{"realloc-failure"}, .spoil = .{ .c = spoilReallocFailure } },
-    .{ .name = "realloc(NULL) is NULL", .noticed_by = &.{"realloc-null"}, .spoil = .{ .c = spoilReallocOfNull } },
-    .{ .name = "realloc to zero returns a block", .noticed_by = &.{"realloc-to-zero"}, .spoil = .{ .c = spoilReallocToZero } },
-    .{ .name = "realloc to zero leaks", .noticed_by = &.{"realloc-to-zero"}, .spoil = .{ .c = spoilReallocToZeroByLeak } },
-    .{ .name = "a huge size wraps", .noticed_by = &.{ "huge-sizes", "realloc-null" }, .spoil = .{ .c = spoilHugeSizes } },
-    .{ .name = "alignment above a page ignored", .noticed_by = &.{ "aligned-alloc", "aligned-realloc" }, .spoil = .{ .c = spoilLargeAlignment } },
-    .{ .name = "odd alignment accepted", .noticed_by = &.{"aligned-alloc-bad-alignment"}, .spoil = .{ .c = spoilOddAlignment } },
-    .{ .name = "posix_memalign aligns to 16", .noticed_by = &.{"posix-memalign"}, .spoil = .{ .c = spoilPosixMemalign } },
-    .{ .name = "posix_memalign accepts 4", .noticed_by = &.{"posix-memalign-errors"}, .spoil = .{ .c = spoilPosixMemalignCheck } },
-    .{ .name = "posix_memalign writes NULL on error", .noticed_by = &.{"posix-memalign-errors"}, .spoil = .{ .c = spoilPosixMemalignPointer } },
-    .{ .name = "posix_memalign sets errno", .noticed_by = &.{"posix-memalign-errors"}, .spoil = .{ .c = spoilPosixMemalignErrno } },
-    .{ .name = "memalign rounds down", .noticed_by = &.{"memalign"}, .spoil = .{ .c = spoilMemalign } },
-    .{ .name = "valloc is malloc", .noticed_by = &.{"valloc"}, .spoil = .{ .c = spoilValloc } },
-    .{ .name = "pvalloc does not round", .noticed_by = &.{"pvalloc"}, .spoil = .{ .c = spoilPvalloc } },
-    .{ .name = "pvalloc's rounding wraps", .noticed_by = &.{"pvalloc"}, .spoil = .{ .c = spoilPvallocWrap } },
-    .{
-        .name = "free does nothing",
-        .noticed_by = &.{ "reuse-one", "reuse-batches", "reuse-across-sizes", "flush-gives-back", "out-of-memory" },
-        .spoil = .{ .c = spoilFree },
-    },
-    .{ .name = "free loses one block in ten", .noticed_by = &.{ "reuse-one", "reuse-batches" }, .spoil = .{ .c = spoilFreeSometimes } },
-    .{ .name = "free_sized does nothing", .noticed_by = &.{"free-sized"}, .spoil = .{ .c = spoilFreeSized } },
-    .{ .name = "a batch holds a block twice", .noticed_by = &.{"batch"}, .spoil = .{ .c = spoilBatch } },
-    .{ .name = "a size in the class below its own", .noticed_by = &.{"tiny-classes"}, .spoil = .{ .c = spoilTinyClasses } },
-    .{ .name = "a flush writes into a live block", .noticed_by = &.{"flush-live-blocks"}, .spoil = .{ .c = spoilFlush } },
-    .{ .name = "out of memory aborts", .noticed_by = &.{"out-of-memory"}, .spoil = .{ .c = spoilOutOfMemory } },
-    .{ .name = "resize says yes and does nothing", .noticed_by = &.{"zig-resize"}, .spoil = .{ .zig = zigWith(.{ .resize = resizeByLying }) } },
     .{
         .name = "Zig alignment ignored",
         .noticed_by = &.{ "zig-standard-suite", "aligned-alloc" },
         .spoil = .{ .zig = zigWith(.{ .alloc = allocUnaligned }) },
     },
-    .{ .name = "remap loses the bytes", .noticed_by = &.{ "realloc-contents", "realloc-growth" }, .spoil = .{ .zig = zigWith(.{ .remap = remapByForgetting }) } },
+    .{
+        .name = "remap loses the bytes",
+        .noticed_by = &.{ "realloc-contents", "realloc-growth" },
+        .spoil = .{ .zig = zigWith(.{ .remap = remapByForgetting }) },
+    },
 };
 
 fn spoilNothing(family: *Family) void {
@@ -663,11 +660,19 @@ fn resizeByLying(_: *anyopaque, memory: []u8, _: std.mem.Alignment, size: usize,
 
 fn allocUnaligned(context: *anyopaque, size: usize, alignment: std.mem.Alignment, return_address: usize) ?[*]u8 {
     if (size > 1 << 40) return null;
-    const pointer = std.heap.smp_allocator.vtable.alloc(context, size + 64, .min(alignment, .@"16"), return_address) orelse return null;
+    const kept: std.mem.Alignment = .min(alignment, .@"16");
+    const table = std.heap.smp_allocator.vtable;
+    const pointer = table.alloc(context, size + 64, kept, return_address) orelse return null;
     return if (alignment.compare(.gt, .@"16")) pointer + 16 else pointer;
 }
 
-fn remapByForgetting(context: *anyopaque, memory: []u8, alignment: std.mem.Alignment, size: usize, return_address: usize) ?[*]u8 {
+fn remapByForgetting(
+    context: *anyopaque,
+    memory: []u8,
+    alignment: std.mem.Alignment,
+    size: usize,
+    return_address: usize,
+) ?[*]u8 {
     if (size > 1 << 40) return null;
     const fresh = std.heap.smp_allocator.vtable.alloc(context, size, alignment, return_address) orelse return null;
     std.heap.smp_allocator.vtable.free(context, memory, alignment, return_address);

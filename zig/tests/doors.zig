@@ -121,7 +121,12 @@ const Finder = struct {
         const class_of = finder.find(?@FieldType(suite.Tiny, "class_of"), "hak_tiny_class_of");
         const flush = finder.find(?@FieldType(suite.Tiny, "flush"), "hak_tiny_magazine_flush");
         if (class_count != null and class_size != null and class_of != null and flush != null) {
-            family.tiny = .{ .class_count = class_count.?, .class_size = class_size.?, .class_of = class_of.?, .flush = flush.? };
+            family.tiny = .{
+                .class_count = class_count.?,
+                .class_size = class_size.?,
+                .class_of = class_of.?,
+                .flush = flush.?,
+            };
         }
         const malloc = finder.find(?@FieldType(suite.Batch, "malloc"), "hak_malloc_batch");
         const free = finder.find(?@FieldType(suite.Batch, "free"), "hak_free_batch");

@@ -60,7 +60,8 @@ fn readKibibytes(path: [*:0]const u8, label: []const u8) error{ CannotRead, Malf
     const text = try readFile(path, &buffer);
     const start = std.mem.find(u8, text, label) orelse return error.Malformed;
     var words = std.mem.tokenizeAny(u8, text[start + label.len ..], " \t");
-    const kibibytes = std.fmt.parseInt(usize, words.next() orelse return error.Malformed, 10) catch return error.Malformed;
+    const word = words.next() orelse return error.Malformed;
+    const kibibytes = std.fmt.parseInt(usize, word, 10) catch return error.Malformed;
     return kibibytes * 1024;
 }
 
@@ -95,12 +96,28 @@ pub const AddressSpaceLimit = struct {
 
 /// Lets the address space of the process grow by no more than this.
 pub fn limitAddressSpace(growth_bytes: usize) error{ CannotRead, Malformed, Refused }!AddressSpaceLimit {
+    growStack();
     const used = try virtualBytes();
     var before: linux.rlimit = undefined;
     if (linux.errno(linux.getrlimit(.AS, &before)) != .SUCCESS) return error.Refused;
     const lowered: linux.rlimit = .{ .cur = @min(used + growth_bytes, before.max), .max = before.max };
     if (linux.errno(linux.setrlimit(.AS, &lowered)) != .SUCCESS) return error.Refused;
     return .{ .before = before };
+}
+
+/// Keeps huge pages out of this process and its children, so that a resident size says what was
+/// touched, whatever the machine's setting is. A kernel without the call has nothing to turn off.
+pub fn withoutHugePages() void {
+    _ = linux.prctl(@backingInt(linux.PR.SET_THP_DISABLE), 1, 0, 0, 0);
+}
+
+/// A main thread's stack grows when it is touched, which the limit would refuse with a crash.
+noinline fn growStack() void {
+    var pages: [256 * 1024]u8 = undefined;
+    var offset: usize = 0;
+    while (offset < pages.len) : (offset += std.heap.page_size_min) {
+        @as(*volatile u8, &pages[offset]).* = 0;
+    }
 }
 
 /// Nanoseconds on a clock that only moves forward. For limits on hangs, never for a measurement.
@@ -155,7 +172,10 @@ fn onSignal(signal: linux.SIG, info: *const linux.siginfo_t, _: ?*anyopaque) cal
     switch (signal) {
         .ALRM => printLine(.stdout, "fail {s}: hung: no end within the limit", .{activity}),
         .ABRT => printLine(.stdout, "fail {s}: abort was called", .{activity}),
-        else => printLine(.stdout, "fail {s}: signal {t} at address 0x{x}", .{ activity, signal, @intFromPtr(info.fields.sigfault.addr) }),
+        else => {
+            const address = @intFromPtr(info.fields.sigfault.addr);
+            printLine(.stdout, "fail {s}: signal {t} at address 0x{x}", .{ activity, signal, address });
+        },
     }
     exitNow(1);
 }

@@ -113,8 +113,11 @@ fn malloc_trim(pad: usize) callconv(.c) c_int {
     return @intFromBool(heap.purge() > 0);
 }
 
-comptime {
-    for (.{
+/// Where `malloc` lies in this object.
+pub const address: *const anyopaque = &malloc;
+
+pub fn exportAll() void {
+    inline for (.{
         .{ "malloc", &malloc },
         .{ "free", &free },
         .{ "cfree", &free },
