@@ -193,7 +193,7 @@ Deno.test("hak works from any directory, through a symbolic link and with a rela
   }).output();
   assert.equal(
     decoder.decode(output.stdout),
-    `${elsewhere}/../own/deno: <run> <-A> <cli.ts> <lib> <preload>\n` +
+    `${elsewhere}/../own/deno: <run> <-q> <-A> <cli.ts> <lib> <preload>\n` +
       `INIT_CWD=${elsewhere} PWD=${sandbox.checkout}\n`,
   );
 });
