@@ -40,9 +40,19 @@ pub fn build(b: *std.Build) void {
         .test_runner = .{ .path = b.path("test_runner.zig"), .mode = .simple },
         .use_llvm = true,
     });
-    const run = b.addRunArtifact(unit_tests);
-    run.has_side_effects = true;
-    b.step("test", "Run the unit tests").dependOn(&run.step);
+    // What the native tests themselves rest on: the oracle, and that each planted defect is noticed.
+    const harness_tests = b.addTest(.{
+        .name = "harness",
+        .root_module = programModule(b, "tests/conformance.zig", target, .safe),
+        .test_runner = .{ .path = b.path("test_runner.zig"), .mode = .simple },
+        .use_llvm = true,
+    });
+    const test_step = b.step("test", "Run the unit tests");
+    for ([_]*std.Build.Step.Compile{ unit_tests, harness_tests }) |tests| {
+        const run = b.addRunArtifact(tests);
+        run.has_side_effects = true;
+        test_step.dependOn(&run.step);
+    }
 }
 
 fn object(
@@ -100,12 +110,21 @@ fn program(
 ) *std.Build.Step.Compile {
     return b.addExecutable(.{
         .name = name,
-        .root_module = b.createModule(.{
-            .root_source_file = b.path(root),
-            .target = target,
-            .optimize = optimize,
-            .link_libc = true,
-        }),
+        .root_module = programModule(b, root, target, optimize),
         .use_llvm = true,
+    });
+}
+
+fn programModule(
+    b: *std.Build,
+    root: []const u8,
+    target: std.Build.ResolvedTarget,
+    optimize: std.builtin.Optimize,
+) *std.Build.Module {
+    return b.createModule(.{
+        .root_source_file = b.path(root),
+        .target = target,
+        .optimize = optimize,
+        .link_libc = true,
     });
 }

@@ -1,5 +1,5 @@
-//! What the allocator as a whole must do: the conformance suite and the standard library's own allocator tests
-//! through the Zig door, memory that goes back, refused system calls, and threads that free each other's blocks.
+//! What the allocator as a whole must do: the conformance suite (which ends with the standard library's own
+//! allocator tests) through the Zig door, memory that goes back, refused system calls, and threads that free each other's blocks.
 
 const std = @import("std");
 const suite = @import("suite");
@@ -15,13 +15,6 @@ const stats = @import("../seeing/stats.zig");
 
 test "heap: passes the conformance suite" {
     try suite.runAllocator(hakmem.allocator);
-}
-
-test "heap: passes the standard library's allocator tests" {
-    try std.heap.testAllocator(hakmem.allocator);
-    try std.heap.testAllocatorAligned(hakmem.allocator);
-    try std.heap.testAllocatorLargeAlignment(hakmem.allocator);
-    try std.heap.testAllocatorAlignedShrink(hakmem.allocator);
 }
 
 test "heap: after a flush no superslab is left, whatever the order of freeing" {
