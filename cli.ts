@@ -49,7 +49,15 @@ async function main(args: string[]): Promise<number> {
  * computed: a command that needs no npm package runs without a network.
  */
 async function load(name: string): Promise<Command> {
-  return await import(new URL(`./cli/${name.replaceAll("-", "_")}.ts`, import.meta.url).href);
+  try {
+    return await import(new URL(`./cli/${name.replaceAll("-", "_")}.ts`, import.meta.url).href);
+  } catch (error) {
+    if (!(error instanceof TypeError) || !/npm|sending request/.test(error.message)) throw error;
+    const [reason] = error.message.split("\n");
+    throw new RunError(
+      `cannot get the npm packages it needs (${reason}): run it once with a network, or set NPM_CONFIG_REGISTRY`,
+    );
+  }
 }
 
 function listCommands(): number {
