@@ -16,7 +16,7 @@ import { callerPath, ffiLibrary, header, preloadLibrary, root, zigOut } from "./
 import { filesBelow } from "./walk.ts";
 
 /** One line for the list of commands. */
-export const summary: string = "Build the allocator's objects, header and programs";
+export const summary: string = "Build the allocator's objects, header and driver";
 
 /** What `--help` prints. */
 export const usage: string = `hak build
@@ -25,7 +25,7 @@ Builds what has changed, into zig/zig-out:
   lib/libhakmem_preload.so  for LD_PRELOAD: the malloc family and hak_*
   lib/libhakmem.so          for dlopen: hak_* only
   include/hakmem.h          the C header
-  bin/                      the programs that measure and test`;
+  bin/                      the program that measures`;
 
 const zigDir = join(root, "zig");
 const stampFile = join(zigOut, ".hak-stamp");
@@ -42,22 +42,24 @@ export async function run(args: string[]): Promise<number> {
 
 /** How to build. */
 export interface BuildOptions {
+  /** Build the programs of the tests too, which takes twice as long. */
+  tests?: boolean;
   /** Keep Zig's progress and messages back unless the build fails. */
   quiet?: boolean;
 }
 
-/** Builds everything. Writes only to standard error. */
+/** Builds, whatever is there. Writes only to standard error. */
 export async function build(options: BuildOptions = {}): Promise<void> {
   using _lock = await lockBuilds();
-  await zigBuild(options.quiet ?? false);
+  await zigBuild(options);
 }
 
-/** Builds everything unless what is there was made from the sources as they are now. */
-export async function buildIfNeeded(): Promise<void> {
-  if (await isUpToDate()) return;
+/** Builds unless what is there was made from the sources as they are now. */
+export async function buildIfNeeded(options: BuildOptions = {}): Promise<void> {
+  if (await isUpToDate(options)) return;
   using _lock = await lockBuilds();
   // Whoever held the lock may have built just what we need.
-  if (!await isUpToDate()) await zigBuild(false);
+  if (!await isUpToDate(options)) await zigBuild(options);
 }
 
 let zigFound: Promise<string> | undefined;
@@ -89,7 +91,7 @@ async function findZig(): Promise<string> {
   return path;
 }
 
-async function zigBuild(quiet: boolean): Promise<void> {
+async function zigBuild({ quiet = false, tests = false }: BuildOptions): Promise<void> {
   const zig = await zigPath();
   const sources = await listSources();
   if (!quiet) {
@@ -98,7 +100,7 @@ async function zigBuild(quiet: boolean): Promise<void> {
   const held: Uint8Array[] = [];
   const status = await runChild({
     program: zig,
-    args: ["build", "--release=fast"],
+    args: ["build", "--release=fast", ...(tests ? ["test-programs"] : [])],
     cwd: zigDir,
     ...(quiet ? { onStderr: (piece: Uint8Array): void => void held.push(piece) } : {}),
   });
@@ -114,10 +116,10 @@ async function zigBuild(quiet: boolean): Promise<void> {
       );
     }
   }
-  await Deno.writeTextFile(stampFile, stamp(sources, outputs));
+  await Deno.writeTextFile(stampFile, stamp(tests, sources, outputs));
 }
 
-async function isUpToDate(): Promise<boolean> {
+async function isUpToDate({ tests = false }: BuildOptions): Promise<boolean> {
   let noted: string;
   try {
     noted = await Deno.readTextFile(stampFile);
@@ -125,11 +127,14 @@ async function isUpToDate(): Promise<boolean> {
     if (error instanceof Deno.errors.NotFound) return false;
     throw error;
   }
-  return noted === stamp(await listSources(), await listOutputs());
+  const [sources, outputs] = [await listSources(), await listOutputs()];
+  // What was built with the programs of the tests serves everyone.
+  return noted === stamp(true, sources, outputs) ||
+    !tests && noted === stamp(false, sources, outputs);
 }
 
-function stamp(sources: string[], outputs: string[]): string {
-  return `${sources.join("\n")}\n\n${outputs.join("\n")}\n`;
+function stamp(tests: boolean, sources: string[], outputs: string[]): string {
+  return `${tests ? "tests too" : "without tests"}\n${sources.join("\n")}\n\n${outputs.join("\n")}\n`;
 }
 
 function listSources(): Promise<string[]> {

@@ -48,7 +48,7 @@ export async function run(args: string[]): Promise<number> {
     throw new UsageError(`unknown option ${JSON.stringify(filter)}: it takes a text to filter by`);
   }
   try {
-    await buildIfNeeded();
+    await buildIfNeeded({ tests: true });
   } catch (error) {
     // Without the objects most tests would only fail for the same reason.
     if (!(error instanceof RunError)) throw error;

@@ -89,7 +89,7 @@ class Checkout implements AsyncDisposable {
       `#!/bin/sh
 case "$*" in
   version) echo 0.17.0; exit ;;
-  'build --release=fast') ;;
+  'build --release=fast' | 'build --release=fast test-programs') ;;
   'build test') echo "$HAK_TEST_FILTER" > ../fake/filter; cat ../fake/tests; read status < ../fake/status; exit "$status" ;;
   *) echo "unexpected: $*" >&2; exit 99 ;;
 esac
@@ -588,4 +588,17 @@ second line">trace</failure>
       skipped: ["x_test.ts: away [skipped: why]"],
     },
   );
+});
+
+Deno.test("hak test builds its programs where another command built without them, and not the other way", async () => {
+  await using checkout = await Checkout.create();
+  await checkout.cli("lib", "ffi");
+  assert.equal(await checkout.builds(), 1);
+  await checkout.cli("lib", "ffi");
+  assert.equal(await checkout.builds(), 1);
+  await checkout.cli("test", "nothing is called so");
+  assert.equal(await checkout.builds(), 2);
+  await checkout.cli("test", "nothing is called so");
+  await checkout.cli("lib", "ffi");
+  assert.equal(await checkout.builds(), 2);
 });

@@ -1,6 +1,7 @@
 //! Builds the two objects, the header, the native programs that measure and test them, and the unit tests.
 //!
-//!   zig build                  everything, into zig-out/ (use --release=fast)
+//!   zig build                  the objects, the header and the sweep's driver, into zig-out/ (use --release=fast)
+//!   zig build test-programs    the same and what the Deno tests run
 //!   zig build test             the unit tests, with safety checks
 
 const std = @import("std");
@@ -26,11 +27,15 @@ pub fn build(b: *std.Build) void {
     // The same object with its assertions on, for the tests.
     const checked = object(b, "hakmem_preload_checked", "src/preload.zig", target, .safe, true);
     const checked_install = b.addInstallArtifact(checked, .{ .dest_dir = .{ .override = .{ .custom = "test" } } });
-    b.getInstallStep().dependOn(&checked_install.step);
-
     b.installArtifact(program(b, "hak-sweep-driver", "bench/sweep_driver.zig", target, .fast));
-    b.installArtifact(program(b, "hak-conformance", "tests/conformance.zig", target, .safe));
-    b.installArtifact(program(b, "hak-stress", "tests/stress.zig", target, .safe));
+
+    const test_programs = b.step("test-programs", "Build what the Deno tests run");
+    test_programs.dependOn(b.getInstallStep());
+    test_programs.dependOn(&checked_install.step);
+    for ([_]*std.Build.Step.Compile{
+        program(b, "hak-conformance", "tests/conformance.zig", target, .safe),
+        program(b, "hak-stress", "tests/stress.zig", target, .safe),
+    }) |each| test_programs.dependOn(&b.addInstallArtifact(each, .{}).step);
 
     // The unit tests run the conformance suite against the Zig allocator.
     const unit_root = module(b, "src/hakmem.zig", target, .safe, false);
