@@ -40,6 +40,10 @@ async function main(args: string[]): Promise<number> {
     if (error instanceof UsageError) return fail(`hak ${name}`, error.message, 2);
     if (error instanceof RunError) return fail(`hak ${name}`, error.message, 1);
     if (error instanceof Exit) return error.status;
+    // What the system refused, such as a full disk behind standard output, is no defect to be traced.
+    if (error instanceof Error && "code" in error && typeof error.code === "string") {
+      return fail(`hak ${name}`, `the system refused: ${error.message}`, 1);
+    }
     throw error;
   }
 }

@@ -575,7 +575,7 @@ console.log("still here");`);
     code: 134,
     signal: "SIGABRT",
     stdout: "",
-    stderr: "hakmem: free or realloc of 0x1230: not a block of this allocator; " +
+    stderr: "hakmem: bad pointer 0x1230: not a block of this allocator; " +
       "look for a double free or a pointer from elsewhere at this call",
   });
 
@@ -585,7 +585,7 @@ hak.free(Deno.UnsafePointer.of(new Uint8Array(1000)));`);
   assert.equal(buffer.signal, "SIGABRT");
   assert.match(
     buffer.stderr,
-    /^hakmem: free or realloc of 0x[0-9a-f]+: not a block of this allocator; .*$/,
+    /^hakmem: bad pointer 0x[0-9a-f]+: not a block of this allocator; .*$/,
   );
 });
 
@@ -601,7 +601,7 @@ console.log("still here");`);
   assert.equal(twice.stdout, "");
   assert.match(
     twice.stderr,
-    /^hakmem: free or realloc of 0x[0-9a-f]+: a block that is free already \(64-byte class\); .*$/,
+    /^hakmem: bad pointer 0x[0-9a-f]+: a block that is free already \(64-byte class\); .*$/,
   );
 });
 

@@ -18,7 +18,8 @@ export function whyNotWritable(path: string): string | null {
     const target = resolveTarget(path);
     if (target === null) return "it is a directory";
     if (target.kind === "special") {
-      Deno.openSync(target.path, { write: true }).close();
+      // Opening a pipe waits for its reader; it is tried when there is something to say.
+      if (!Deno.statSync(target.path).isFifo) Deno.openSync(target.path, { write: true }).close();
       return null;
     }
     // A rename would replace even a file that may not be written to; that is not ours to do.
@@ -56,10 +57,12 @@ export function writeWhole(path: string, content: string): void {
 /** Follows links, so that a link keeps pointing where it does; null for a directory. */
 function resolveTarget(path: string): Target | null {
   if (!exists(path)) return { kind: "regular", path };
-  const real = Deno.realPathSync(path);
-  const info = Deno.statSync(real);
+  const info = Deno.statSync(path);
   if (info.isDirectory) return null;
-  return { kind: info.isFile ? "regular" : "special", path: real };
+  // A pipe behind /dev/fd has no path of its own.
+  return info.isFile
+    ? { kind: "regular", path: Deno.realPathSync(path) }
+    : { kind: "special", path };
 }
 
 function exists(path: string): boolean {

@@ -3,8 +3,9 @@
  * All functions may be called from any thread. None of them changes errno. A block may be freed by any
  * thread, whichever thread allocated it. Sizes and counts are in bytes unless a name says otherwise.
  *
- * A pointer given back that is not a block in use ends the process with one line on standard error: at once
- * where the allocator can tell from the address, else when the block leaves the thread's magazine.
+ * A pointer given back that is not a block of this allocator ends the process with one line on standard error.
+ * A block freed twice, or a pointer inside a block, does so when it is flushed from a magazine to its slab; if it
+ * is allocated again before that, it goes unnoticed.
  */
 #ifndef HAKMEM_H
 #define HAKMEM_H
@@ -72,7 +73,8 @@ void hak_tiny_magazine_flush(int class_idx);
 /* The same for every size class, tiny or not; other threads flush at their next slow path. */
 void hak_tiny_magazine_flush_all(void);
 
-/* As hak_tiny_magazine_flush_all, and gives back every free page it finds. Returns the bytes given back. */
+/* As hak_tiny_magazine_flush_all. Gives back every superslab and every 64 KiB granule that holds no block;
+ * pages inside slabs in use stay. Returns the bytes given back. */
 size_t hak_purge(void);
 
 /* ---- Seeing inside ---- */

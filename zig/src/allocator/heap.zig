@@ -229,6 +229,7 @@ pub fn purge() usize {
 }
 
 fn reclaim() usize {
+    superslabs.settle();
     const wanted = flush_wanted.fetchAdd(1, .monotonic) +% 1;
     const heap = thread_slot.get();
     if (heap.kind == .live) {
@@ -251,7 +252,13 @@ inline fn allocateOf(class: Class) ?[*]u8 {
 /// The magazine of the class is empty.
 noinline fn refillAndTake(heap_found: *Heap, class: Class) ?[*]u8 {
     @branchHint(.unlikely);
-    const heap = if (heap_found.kind == .empty) lifecycle.enter() orelse return null else heap_found;
+    const heap = if (heap_found.kind != .empty) heap_found else heap: {
+        const entered = lifecycle.enter() orelse return null;
+        // Entering may have allocated and freed, and left blocks in the magazine.
+        const left = entered.magazines[class].pop();
+        if (left != 0) return @ptrFromInt(left);
+        break :heap entered;
+    };
     const address = refill(heap, class);
     if (address != 0) return @ptrFromInt(address);
     // Memory is out. What lies unused in other classes may do.

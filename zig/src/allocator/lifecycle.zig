@@ -78,14 +78,14 @@ pub noinline fn enter() ?*Heap {
     const heap = takeHeap() orelse return null;
     thread_slot.set(heap);
     // May allocate: the slot is set already. A thread whose end we would not hear of gets no magazines.
-    if (!has_thread_key or pthread_setspecific(thread_key, heap) != 0) {
-        thread_slot.set(@constCast(&heaps.dead_heap));
-        heap.flushAll();
-        giveHeap(heap);
-        return thread_slot.get();
-    }
+    const heard = has_thread_key and pthread_setspecific(thread_key, heap) == 0;
     handleForks();
-    return heap;
+    if (heard) return heap;
+    const dead = @constCast(&heaps.dead_heap);
+    thread_slot.set(dead);
+    heap.flushAll();
+    giveHeap(heap);
+    return dead;
 }
 
 fn takeHeap() ?*Heap {
@@ -128,18 +128,27 @@ fn threadEnd(value: ?*anyopaque) callconv(.c) void {
 
 /// Heaps without a thread have blocks only in a forked child.
 pub fn flushIdleHeaps() void {
-    lock.lock();
-    var list = idle;
-    idle = null;
-    lock.unlock();
-    while (list) |heap| {
-        list = heap.next_idle;
+    while (takeIdleWithBlocks()) |heap| {
         heap.flushAll();
         lock.lock();
         defer lock.unlock();
         heap.next_idle = idle;
         idle = heap;
     }
+}
+
+fn takeIdleWithBlocks() ?*Heap {
+    lock.lock();
+    defer lock.unlock();
+    var link = &idle;
+    while (link.*) |heap| : (link = &heap.next_idle) {
+        for (&heap.shelves) |*shelf| {
+            if (shelf.base == null) continue;
+            link.* = heap.next_idle;
+            return heap;
+        }
+    }
+    return null;
 }
 
 pub const Counts = struct {
@@ -169,7 +178,14 @@ fn allLocks() [locks_count]*Lock {
 
 const locks_count = 1 + @typeInfo(@TypeOf(central.locks())).array.len + 5;
 
+/// glibc's lock of its list of open files, which its fork takes after our handler. A thread inside fflush(NULL)
+/// holds it and may wait for another that reads a line, and so for malloc: it must be taken before our locks. It
+/// may be taken twice by one thread, and glibc makes it new in the child. Absent in other libraries.
+const io_list_lock = @extern(?*const fn () callconv(.c) void, .{ .name = "_IO_list_lock", .linkage = .weak });
+const io_list_unlock = @extern(?*const fn () callconv(.c) void, .{ .name = "_IO_list_unlock", .linkage = .weak });
+
 fn beforeFork() callconv(.c) void {
+    if (io_list_lock) |take| take();
     for (allLocks()) |each| each.lock();
     locking.Passage.open();
 }
@@ -177,6 +193,7 @@ fn beforeFork() callconv(.c) void {
 fn afterForkInParent() callconv(.c) void {
     locking.Passage.close();
     for (allLocks()) |each| each.unlock();
+    if (io_list_unlock) |give| give();
 }
 
 fn afterForkInChild() callconv(.c) void {

@@ -24,7 +24,8 @@ const Record = struct {
 pub const Counts = struct {
     blocks: usize = 0,
     bytes: usize = 0,
-    /// Address space of freed blocks that the OS would not unmap; it holds no memory.
+    /// Address space of freed blocks that the OS would not unmap. It holds memory only if the OS would not take
+    /// that either (locked pages).
     stuck_bytes: usize = 0,
 };
 
@@ -111,17 +112,22 @@ pub fn resize(address: usize, bytes: usize) ?usize {
     const mapped = roundUp(bytes) orelse return null;
     const before = record.bytes;
     if (mapped == before) return address;
-    if (os.resizeInPlace(address, before, mapped)) {
-        setBytes(record, mapped);
-        return address;
+    switch (os.resizeInPlace(address, before, mapped)) {
+        .done => {
+            setBytes(record, mapped);
+            return address;
+        },
+        .no_room => if (mapped < before) return address,
+        // The program changed the protection or the advice of a part: it cannot be moved as one.
+        .not_one_mapping => return if (mapped < before) address else null,
     }
-    if (mapped < before) return address;
 
-    const target = mapOurs(mapped, geometry.superslab_bytes, .none) orelse return null;
+    // The target is writable, so that its memory is accounted for and the move needs no more.
+    const target = mapOurs(mapped, geometry.superslab_bytes, .read_write) orelse return null;
     leave(record);
     if (!os.move(address, before, target, mapped)) {
-        // The kernel unmaps the target before it finds that it cannot move, so the target is not ours any more.
         enter(record);
+        os.unmapIfOurs(target, mapped);
         return null;
     }
     record.address = target;

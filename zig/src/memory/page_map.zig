@@ -9,8 +9,9 @@
 //! Where address space is limited (`ulimit -v`), a window around the place where the kernel puts new mappings is
 //! covered instead, many times as wide as the limit; memory outside the window is refused by `register`.
 //!
-//! Entries are written under the lock of the owner of the memory, and read without one: a reader holds a
-//! live block of the granule, whose entry cannot change before that block is freed.
+//! Entries are written by whoever owns the memory at that moment (a class under its lock, or the thread that makes or
+//! frees a large or huge block), and read without a lock: a reader holds a live block of the granule, whose entry
+//! cannot change before that block is freed.
 
 const std = @import("std");
 const geometry = @import("../numbers/geometry.zig");

@@ -6,7 +6,7 @@
 //! still hold pages are counted ("dirty"), and past a budget their pages are given back.
 //! A superslab that the OS refuses is counted, logged once, and asked for again at the next request.
 //!
-//! The lock is held for a few instructions, never while memory is given back: what must be unmapped or purged
+//! The lock is never held while memory is given back or a line is written: what must be unmapped, purged or said
 //! is set aside under the lock and done by `settle`, which slow paths call when they hold no lock.
 
 const std = @import("std");
@@ -39,8 +39,6 @@ pub const Superslab = extern struct {
     dirty: bitmap.Granules,
     /// The longest run in `free`: the bin that the superslab is in.
     longest: u8,
-    /// The bitmaps may have been written since their pages were last given back.
-    words_used: bool,
     /// For each granule of a run, the first one; for the first, how many.
     run_start: [geometry.superslab_granules]u8,
     run_granules: [geometry.superslab_granules]u8,
@@ -110,8 +108,12 @@ var doomed: ?*Superslab = null;
 /// Set when `settle` has work. Written under the lock; read without it as a hint.
 var unsettled: bool = false;
 var counts: Counts = .{};
-var refusal_logged: bool = false;
-/// Where the next superslab would touch the last one, which saves a mapping count and a trim.
+/// Dirty granules at the last purge that the OS refused (it does for locked pages): they are beyond the budget,
+/// so that not every free tries again.
+var dirty_locked: usize = 0;
+/// The error number of the first refused superslab, until it is said; 0 before and after.
+var refusal_unsaid: u32 = 0;
+/// Below the superslabs: one that touches the last saves a mapping count and a trim.
 var hint: usize = 0;
 
 pub fn locks() [1]*Lock {
@@ -188,7 +190,8 @@ fn becameFree(superslab: *Superslab) void {
 }
 
 fn dirtyBudget() usize {
-    return @max(geometry.dirty_granules_min, counts.used_granules >> geometry.dirty_share_shift);
+    const share = @max(geometry.dirty_granules_min, counts.used_granules >> geometry.dirty_share_shift);
+    return share + dirty_locked;
 }
 
 /// Takes an empty superslab out of service; `settle` unmaps it.
@@ -217,7 +220,10 @@ noinline fn settleSlow() void {
     setUnsettled(false);
     const excess = counts.dirty_granules > dirtyBudget();
     const limit = dirtyBudget() / 2;
+    const refusal = refusal_unsaid;
+    refusal_unsaid = 0;
     lock.unlock();
+    if (refusal != 0) sayRefusal(refusal);
     _ = unmapDoomed();
     if (excess) _ = purgeTo(limit);
 }
@@ -231,33 +237,7 @@ pub fn purge() usize {
         if (one.free == all_granules) doom(one);
     }
     lock.unlock();
-    return unmapDoomed() + purgeTo(0) + purgeUnusedWords();
-}
-
-/// Gives back the bitmaps of records that serve no superslab; they are all zero, as slabs leave them.
-fn purgeUnusedWords() usize {
-    // With larger pages the bitmaps of neighbours lie in one page.
-    if (os.pageBytes() > bitmap_bytes) return 0;
-    lock.lock();
-    const list = unused_records;
-    unused_records = null;
-    lock.unlock();
-
-    var bytes: usize = 0;
-    var last: *Superslab = list orelse return 0;
-    while (true) {
-        if (last.words_used and os.release(@intFromPtr(last.words), bitmap_bytes)) {
-            last.words_used = false;
-            bytes += bitmap_bytes;
-        }
-        last = last.next orelse break;
-    }
-
-    lock.lock();
-    defer lock.unlock();
-    last.next = unused_records;
-    unused_records = list;
-    return bytes;
+    return unmapDoomed() + purgeTo(0);
 }
 
 fn unmapDoomed() usize {
@@ -273,25 +253,33 @@ fn unmapDoomed() usize {
 
         const dirty_bytes = @as(usize, @popCount(superslab.dirty)) << geometry.granule_shift;
         if (os.unmap(superslab.base, geometry.superslab_bytes)) {
+            releaseWords(superslab);
             lock.lock();
             counts.unmapped_ever += 1;
-            superslab.next = unused_records;
-            unused_records = superslab;
+            giveRecord(superslab);
             lock.unlock();
+            bytes += dirty_bytes;
         } else {
-            // The kernel can refuse to split a mapping. The memory goes back all the same, and the
+            // The kernel can refuse to split a mapping. The memory may go back all the same, and the
             // superslab stays in service for want of another way to be rid of it.
-            _ = os.release(superslab.base, geometry.superslab_bytes);
+            const released = os.release(superslab.base, geometry.superslab_bytes);
             lock.lock();
-            superslab.dirty = 0;
             superslab.free = all_granules;
+            if (released) superslab.dirty = 0;
+            counts.dirty_granules += @popCount(superslab.dirty);
             counts.empty += 1;
             enter(superslab);
+            if (doomed != null) setUnsettled(true);
             lock.unlock();
-            return bytes + dirty_bytes;
+            return bytes + if (released) dirty_bytes else 0;
         }
-        bytes += dirty_bytes;
     }
+}
+
+/// Gives back the bitmaps of a record that serves no superslab; they are all zero, as slabs leave them.
+fn releaseWords(superslab: *Superslab) void {
+    // With larger pages the bitmaps of neighbours lie in one page. Refused, they stay resident, and zero.
+    if (os.pageBytes() <= bitmap_bytes) _ = os.release(@intFromPtr(superslab.words), bitmap_bytes);
 }
 
 /// Gives back the pages of free granules until at most `limit` dirty ones are left.
@@ -322,6 +310,9 @@ fn purgeTo(limit: usize) usize {
         one.dirty |= kept;
         counts.dirty_granules += @popCount(kept);
         becameFree(one);
+        dirty_locked = if (kept == 0) 0 else counts.dirty_granules;
+        // One refusal is enough: the rest would most likely be refused as well.
+        if (kept != 0) break;
     }
     lock.unlock();
     return bytes + unmapDoomed();
@@ -350,32 +341,33 @@ fn setUnsettled(value: bool) void {
 /// Maps one more superslab and puts it in service.
 fn add() ?*Superslab {
     const superslab = takeRecord() orelse return refuse();
-    const base = os.mapAligned(
-        geometry.superslab_bytes,
-        geometry.superslab_bytes,
-        .read_write,
-        hint,
-    ) orelse {
+    // A record that served before knows where the hole is that its superslab left. Only a new one goes below
+    // all others, so that the address space in use ends where the largest number of superslabs put it.
+    const place = if (superslab.base != 0) superslab.base else hint;
+    const base = map(place) orelse map(0) orelse {
         giveRecord(superslab);
         return refuse();
     };
-    if (!page_map.register(base, geometry.superslab_bytes) or !registry.prepare(base)) {
-        _ = os.unmap(base, geometry.superslab_bytes);
-        giveRecord(superslab);
-        return refuse();
-    }
+    if (superslab.base == 0) hint = base - geometry.superslab_bytes;
     os.smallPages(base, geometry.superslab_bytes);
-    hint = base - geometry.superslab_bytes;
     superslab.base = base;
     superslab.free = all_granules;
     superslab.dirty = 0;
-    superslab.words_used = true;
     superslab.run_start = @splat(0);
     superslab.run_granules = @splat(0);
     counts.mapped_ever += 1;
     counts.empty += 1;
     enter(superslab);
     return superslab;
+}
+
+/// 2 MiB of address space that the page map and the registry have room for.
+fn map(place: usize) ?usize {
+    const base = os.mapAligned(geometry.superslab_bytes, geometry.superslab_bytes, .read_write, place) orelse
+        return null;
+    if (page_map.register(base, geometry.superslab_bytes) and registry.prepare(base)) return base;
+    _ = os.unmap(base, geometry.superslab_bytes);
+    return null;
 }
 
 /// Puts a superslab without any run in use into service.
@@ -393,16 +385,20 @@ fn enter(superslab: *Superslab) void {
 }
 
 noinline fn refuse() ?*Superslab {
-    counts.refused_ever += 1;
-    if (!refusal_logged) {
-        refusal_logged = true;
-        var line: Line = .{};
-        line.text("hakmem: the system refused a superslab of 2 MiB (error ");
-        line.number(os.lastError(), 10);
-        line.text("); such requests fail with ENOMEM until it grants one; further refusals are only counted");
-        line.end();
+    if (counts.refused_ever == 0) {
+        refusal_unsaid = os.lastError();
+        setUnsettled(true);
     }
+    counts.refused_ever += 1;
     return null;
+}
+
+noinline fn sayRefusal(error_number: u32) void {
+    var line: Line = .{};
+    line.text("hakmem: the system refused a superslab of 2 MiB (error ");
+    line.number(error_number, 10);
+    line.text("); such requests fail with ENOMEM until it grants one; further refusals are only counted");
+    line.end();
 }
 
 fn takeRecord() ?*Superslab {
@@ -417,6 +413,7 @@ fn takeRecord() ?*Superslab {
         group_next = 0;
     }
     const superslab: *Superslab = @ptrFromInt(group + group_next * record_bytes);
+    superslab.base = 0;
     superslab.words = @ptrFromInt(group + group_records_bytes + group_next * bitmap_bytes);
     group_next += 1;
     return superslab;
@@ -539,7 +536,7 @@ test "superslab: refused mappings are counted and asked for again; refused unmap
     _ = purge();
     defer os.refusal = .{};
     const before = count();
-    refusal_logged = true;
+    counts.refused_ever += 1;
     for (1..8) |number| {
         os.refusal = .{ .refuse_from = number, .refuse_count = 1 };
         const run = allocateRun(32);
@@ -550,15 +547,73 @@ test "superslab: refused mappings are counted and asked for again; refused unmap
     }
     try std.testing.expect(count().refused_ever > before.refused_ever);
 
-    const run = allocateRun(32).?;
-    freeRun(run.superslab, run.start);
-    os.refusal = .{ .refuse_from = 1, .refuse_count = 1 };
+    // Only the unmapping is refused; then the release too, and the memory is not taken for zeroed.
+    for ([_]usize{ 1, 2 }) |refuse_count| {
+        const run = allocateRun(32).?;
+        @as(*u64, @ptrFromInt(run.address())).* = 42;
+        freeRun(run.superslab, run.start);
+        os.refusal = .{ .refuse_from = 1, .refuse_count = refuse_count };
+        settle();
+        _ = unmapDoomed();
+        const empty = all.?;
+        lock.lock();
+        doom(empty);
+        lock.unlock();
+        _ = unmapDoomed();
+        os.refusal = .{};
+        verify();
+        try std.testing.expectEqual(before.mapped + 1, count().mapped);
+        const again = allocateRun(32).?;
+        try std.testing.expectEqual(refuse_count == 1, again.clean);
+        try std.testing.expectEqual(refuse_count == 1, @as(*u64, @ptrFromInt(again.address())).* == 0);
+        freeRun(again.superslab, again.start);
+        _ = purge();
+        verify();
+        try std.testing.expectEqual(before.mapped, count().mapped);
+    }
+}
+
+test "superslab: mapping and unmapping for ever stays in the same places" {
+    try std.testing.expect(page_map.start());
     _ = purge();
+    var lowest: usize = std.math.maxInt(usize);
+    var lowest_early: usize = 0;
+    for (0..300) |round| {
+        var runs: [5]Run = undefined;
+        for (&runs) |*run| {
+            run.* = allocateRun(32).?;
+            lowest = @min(lowest, run.address());
+        }
+        // Another order of going each time.
+        for (0..runs.len) |at| {
+            const run = runs[(at + round) % runs.len];
+            freeRun(run.superslab, run.start);
+            settle();
+        }
+        if (round == 10) lowest_early = lowest;
+    }
+    _ = purge();
+    try std.testing.expectEqual(lowest_early, lowest);
+}
+
+test "superslab: where pages cannot be given back, not every free tries again" {
+    try std.testing.expect(page_map.start());
+    _ = purge();
+    defer os.refusal = .{};
+    const keeper = allocateRun(1).?;
+    var runs: [200]Run = undefined;
+    for (&runs) |*run| run.* = allocateRun(16).?;
+    os.refusal = .{ .refuse_from = 1, .refuse_count = std.math.maxInt(usize) };
+    // Every second one, so that no superslab becomes empty.
+    for (0..runs.len / 2) |half| {
+        freeRun(runs[half * 2].superslab, runs[half * 2].start);
+        settle();
+    }
+    try std.testing.expect(os.refusal.calls < 40);
     os.refusal = .{};
-    verify();
-    try std.testing.expectEqual(before.mapped + 1, count().mapped);
-    try std.testing.expectEqual(0, count().dirty_granules);
+    for (0..runs.len / 2) |half| freeRun(runs[half * 2 + 1].superslab, runs[half * 2 + 1].start);
+    freeRun(keeper.superslab, keeper.start);
     _ = purge();
+    try std.testing.expectEqual(0, count().dirty_granules);
     verify();
-    try std.testing.expectEqual(before.mapped, count().mapped);
 }

@@ -1,4 +1,4 @@
-//! A lock for slow paths: no allocation, no libc, and passable by a thread that forks.
+//! A lock for slow paths: no allocation, no libc, and passable by a thread that forks or aborts.
 //!
 //! Between the prepare and the parent or child handler of fork, the forking thread holds every lock of the
 //! allocator. Handlers of other libraries may run in between and allocate: that thread walks through locks
@@ -44,7 +44,7 @@ pub const Lock = struct {
     }
 };
 
-/// Which thread is between fork's prepare handler and its parent or child handler.
+/// Which thread is between fork's prepare handler and its parent or child handler, or about to abort.
 pub const Passage = struct {
     var forking_thread: std.atomic.Value(usize) = .init(0);
 
@@ -56,6 +56,11 @@ pub const Passage = struct {
     /// The caller holds every lock, and stays the only one inside until `close`.
     pub fn open() void {
         assert(forking_thread.load(.monotonic) == 0);
+        forking_thread.store(thread_slot.threadMark(), .monotonic);
+    }
+
+    /// For a thread that ends the process: its handler of SIGABRT may allocate while it holds a lock.
+    pub fn openForGood() void {
         forking_thread.store(thread_slot.threadMark(), .monotonic);
     }
 

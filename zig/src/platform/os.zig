@@ -109,10 +109,28 @@ pub fn makeWritable(address: usize, bytes: usize) bool {
     return succeeded(linux.mprotect(@ptrFromInt(address), bytes, protectionFlags(.read_write)));
 }
 
-/// Grows or shrinks a mapping where it lies. False when there is no room behind it.
-pub fn resizeInPlace(address: usize, bytes: usize, new_bytes: usize) bool {
-    if (refused()) return false;
-    return succeeded(linux.mremap(@ptrFromInt(address), bytes, new_bytes, .{}, null));
+pub const Resized = enum { done, no_room, not_one_mapping };
+
+/// Grows or shrinks a mapping where it lies.
+pub fn resizeInPlace(address: usize, bytes: usize, new_bytes: usize) Resized {
+    if (refused()) return .no_room;
+    const result = linux.mremap(@ptrFromInt(address), bytes, new_bytes, .{}, null);
+    if (succeeded(result)) return .done;
+    return if (linux.errno(result) == .FAULT) .not_one_mapping else .no_room;
+}
+
+/// Unmaps the target of a move that failed. The kernel may have unmapped it already, as older ones do before they
+/// find that they cannot move; then the place is taken once more, so that nobody else's mapping is hit.
+pub fn unmapIfOurs(target: usize, bytes: usize) void {
+    _ = linux.mmap(
+        @ptrFromInt(target),
+        bytes,
+        .{},
+        .{ .TYPE = .PRIVATE, .ANONYMOUS = true, .NORESERVE = true, .FIXED_NOREPLACE = true },
+        -1,
+        0,
+    );
+    _ = unmap(target, bytes);
 }
 
 /// Moves the pages of a mapping onto `target`, a mapping of the caller's own of `target_bytes`,
@@ -154,8 +172,23 @@ pub fn wake(word: *const std.atomic.Value(u32)) void {
     _ = linux.futex_3arg(&word.raw, .{ .cmd = .WAKE, .private = true }, 1);
 }
 
-/// Writes to standard error. What cannot be written is lost: there is nobody to tell.
+/// Writes to standard error. What cannot be written is lost: there is nobody to tell. A pipe that nobody reads does
+/// not end the process: the signal of that is held back, and taken away if it came from here.
 pub fn writeError(text: []const u8) void {
+    const pipe_signal = @as(u64, 1) << (@backingInt(linux.SIG.PIPE) - 1);
+    const block = 0;
+    const set_mask = 2;
+    var mask: u64 = undefined;
+    var pending: u64 = 0;
+    _ = linux.syscall4(.rt_sigprocmask, block, @intFromPtr(&pipe_signal), @intFromPtr(&mask), @sizeOf(u64));
+    _ = linux.syscall2(.rt_sigpending, @intFromPtr(&pending), @sizeOf(u64));
+    defer {
+        if (pending & pipe_signal == 0) {
+            const at_once: linux.timespec = .{ .sec = 0, .nsec = 0 };
+            _ = linux.syscall4(.rt_sigtimedwait, @intFromPtr(&pipe_signal), 0, @intFromPtr(&at_once), @sizeOf(u64));
+        }
+        _ = linux.syscall4(.rt_sigprocmask, set_mask, @intFromPtr(&mask), 0, @sizeOf(u64));
+    }
     var rest = text;
     while (rest.len > 0) {
         const written = linux.write(2, rest.ptr, rest.len);

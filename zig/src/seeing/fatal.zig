@@ -4,6 +4,7 @@
 
 const std = @import("std");
 const os = @import("../platform/os.zig");
+const locking = @import("../platform/lock.zig");
 
 /// Builds one line of text in a fixed buffer; what does not fit is cut.
 pub const Line = struct {
@@ -56,7 +57,7 @@ pub const Misuse = enum {
 pub noinline fn misuse(kind: Misuse, address: usize, block_bytes: usize) noreturn {
     @branchHint(.cold);
     var line: Line = .{};
-    line.text("hakmem: free or realloc of 0x");
+    line.text("hakmem: bad pointer 0x");
     line.number(address, 16);
     line.text(": ");
     line.text(kind.says());
@@ -67,6 +68,7 @@ pub noinline fn misuse(kind: Misuse, address: usize, block_bytes: usize) noretur
     }
     line.text("; look for a double free or a pointer from elsewhere at this call");
     line.end();
+    locking.Passage.openForGood();
     os.die();
 }
 
@@ -82,6 +84,7 @@ fn invariantBroken(message: []const u8, address: ?usize) noreturn {
     line.text(" at code address 0x");
     line.number(address orelse @returnAddress(), 16);
     line.end();
+    locking.Passage.openForGood();
     os.die();
 }
 
