@@ -84,6 +84,31 @@ testUnless("LD_PRELOAD: a program that goes into the background", missingCompile
   });
 });
 
+testUnless(
+  "LD_PRELOAD: forks while other threads read lines and flush all files",
+  missingCompiler(),
+  async () => {
+    await withCompiled(["fork_stdio.c"], [], async (executable) => {
+      await sameWithAndWithout((side) => side.run(executable, []));
+    });
+  },
+);
+
+testUnless(
+  "LD_PRELOAD: a handler of SIGABRT that allocates when a double free is noticed",
+  missingCompiler(),
+  async () => {
+    await withCompiled(["abort_handler.c"], [], async (executable) => {
+      const { code, stderr } = await new Deno.Command(executable, {
+        env: { LD_PRELOAD: preloadLibrary },
+        signal: AbortSignal.timeout(60_000),
+      }).output();
+      assert.match(new TextDecoder().decode(stderr), /^hakmem: bad pointer 0x[0-9a-f]+: [^\n]+\n$/);
+      assert.equal(code, 3);
+    });
+  },
+);
+
 testUnless("LD_PRELOAD: a program that opens and closes plugins", missingCompiler(), async () => {
   await withCompiled(["plugin.c"], ["-shared", "-fPIC"], async (plugin) => {
     await withCompiled(["plugin_host.c"], [], async (host) => {

@@ -206,6 +206,19 @@ test "huge: blocks are aligned, zero, keep their contents when they grow, and go
     try std.testing.expectEqual(before.bytes, count().bytes);
 }
 
+test "huge: a block of which the program changed a part cannot be moved as one, and nothing is left behind" {
+    try std.testing.expect(page_map.start());
+    const address = allocate(4 << 20, 1).?;
+    os.smallPages(address + (1 << 20), 1 << 20);
+    @as(*u64, @ptrFromInt(address)).* = 42;
+    for (0..4096) |_| try std.testing.expectEqual(null, resize(address, 1 << 35));
+    // Were the target of each try left behind, this half of the address space would not be free.
+    const space = os.map(1 << 46, .none, 0).?;
+    try std.testing.expect(os.unmap(space, 1 << 46));
+    try std.testing.expectEqual(42, @as(*u64, @ptrFromInt(address)).*);
+    free(address);
+}
+
 test "huge: a refused call leaves null or the block as it was; a refused unmap is made up for later" {
     try std.testing.expect(page_map.start());
     defer os.refusal = .{};
