@@ -134,7 +134,9 @@ async function isUpToDate({ tests = false }: BuildOptions): Promise<boolean> {
 }
 
 function stamp(tests: boolean, sources: string[], outputs: string[]): string {
-  return `${tests ? "tests too" : "without tests"}\n${sources.join("\n")}\n\n${outputs.join("\n")}\n`;
+  return `${tests ? "tests too" : "without tests"}\n${sources.join("\n")}\n\n${
+    outputs.join("\n")
+  }\n`;
 }
 
 function listSources(): Promise<string[]> {

@@ -7,7 +7,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { lines = 20, forks = 300 };
+enum { lines = 20, forks = 40 };
 
 static FILE *file;
 
