@@ -184,8 +184,14 @@ const locks_count = 1 + @typeInfo(@TypeOf(central.locks())).array.len + 5;
 const io_list_lock = @extern(?*const fn () callconv(.c) void, .{ .name = "_IO_list_lock", .linkage = .weak });
 const io_list_unlock = @extern(?*const fn () callconv(.c) void, .{ .name = "_IO_list_unlock", .linkage = .weak });
 
+const single_threaded = @extern(?*const u8, .{ .name = "__libc_single_threaded", .linkage = .weak });
+var io_list_taken: bool = false;
+
 fn beforeFork() callconv(.c) void {
-    if (io_list_lock) |take| take();
+    // glibc makes the lock new in the child only where it knows of several threads; so it is taken only there.
+    io_list_taken = io_list_lock != null and io_list_unlock != null and
+        if (single_threaded) |alone| alone.* == 0 else false;
+    if (io_list_taken) io_list_lock.?();
     for (allLocks()) |each| each.lock();
     locking.Passage.open();
 }
@@ -193,7 +199,7 @@ fn beforeFork() callconv(.c) void {
 fn afterForkInParent() callconv(.c) void {
     locking.Passage.close();
     for (allLocks()) |each| each.unlock();
-    if (io_list_unlock) |give| give();
+    if (io_list_taken) io_list_unlock.?();
 }
 
 fn afterForkInChild() callconv(.c) void {
