@@ -95,6 +95,23 @@ testUnless(
 );
 
 testUnless(
+  "LD_PRELOAD: another thread calls exit in the middle of a fork",
+  missingCompiler(),
+  async () => {
+    await withCompiled(["exit_during_fork.c"], ["-shared", "-fPIC"], async (beside) => {
+      await withCompiled(["exit_during_fork_main.c"], [], async (executable) => {
+        const { code, stdout } = await new Deno.Command(executable, {
+          env: { LD_PRELOAD: `${preloadLibrary} ${beside}` },
+          signal: AbortSignal.timeout(60_000),
+        }).output();
+        assert.equal(new TextDecoder().decode(stdout), "allocated\n");
+        assert.equal(code, 7);
+      });
+    });
+  },
+);
+
+testUnless(
   "LD_PRELOAD: a handler of SIGABRT that allocates when a double free is noticed",
   missingCompiler(),
   async () => {

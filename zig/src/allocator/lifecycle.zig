@@ -26,10 +26,13 @@ const assert = std.debug.assert;
 
 extern fn pthread_key_create(key: *c_uint, destructor: *const fn (?*anyopaque) callconv(.c) void) c_int;
 extern fn pthread_setspecific(key: c_uint, value: ?*const anyopaque) c_int;
-extern fn pthread_atfork(
+/// What pthread_atfork calls with its own object's handle, and then takes the handlers away when the object's
+/// destructors have run: in `exit`, while another thread may be between them. Without an object they stay.
+extern fn __register_atfork(
     prepare: *const fn () callconv(.c) void,
     parent: *const fn () callconv(.c) void,
     child: *const fn () callconv(.c) void,
+    object: ?*anyopaque,
 ) c_int;
 
 /// Guards everything below. Comes before every other lock.
@@ -62,7 +65,7 @@ fn handleForks() void {
     // Partner: itself, in another thread.
     if (fork_handled.swap(true, .monotonic)) return;
     // Without handlers a child of a threaded parent may hang; there is no better answer to a full table.
-    _ = pthread_atfork(beforeFork, afterForkInParent, afterForkInChild);
+    _ = __register_atfork(beforeFork, afterForkInParent, afterForkInChild, null);
 }
 
 /// The object's constructor: runs before `main`, or in `dlopen`.
