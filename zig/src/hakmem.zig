@@ -40,6 +40,7 @@ test {
     _ = @import("numbers/bitmap.zig");
     _ = @import("platform/os.zig");
     _ = @import("platform/lock.zig");
+    _ = @import("platform/settings.zig");
     _ = @import("memory/page_map.zig");
     _ = @import("memory/metadata.zig");
     _ = @import("memory/registry.zig");
@@ -49,6 +50,7 @@ test {
     _ = @import("memory/huge.zig");
     _ = @import("motion/magazine.zig");
     _ = @import("motion/central.zig");
+    _ = @import("checking/records.zig");
     _ = @import("allocator/heap_test.zig");
     _ = @import("seeing/fatal.zig");
     _ = @import("seeing/stats.zig");

@@ -18,7 +18,9 @@ const superslabs = @import("../memory/superslab.zig");
 const huge = @import("../memory/huge.zig");
 const central = @import("../motion/central.zig");
 const thread_slot = @import("../platform/thread_slot.zig");
+const settings = @import("../platform/settings.zig");
 const locking = @import("../platform/lock.zig");
+const check = @import("../checking/check.zig");
 const heaps = @import("heap.zig");
 const Lock = locking.Lock;
 const Heap = heaps.Heap;
@@ -55,6 +57,7 @@ pub fn start() bool {
     defer lock.unlock();
     if (started) return true;
     if (!page_map.start()) return false;
+    settings.read();
     has_thread_key = pthread_key_create(&thread_key, threadEnd) == 0;
     started = true;
     return true;
@@ -78,6 +81,12 @@ pub noinline fn enter() ?*Heap {
     const present = thread_slot.get();
     if (present.kind != .empty) return present;
     if (!start()) return null;
+    if (settings.check) {
+        const checked = @constCast(&heaps.checked_heap);
+        thread_slot.set(checked);
+        handleForks();
+        return checked;
+    }
     const heap = takeHeap() orelse return null;
     thread_slot.set(heap);
     // May allocate: the slot is set already. A thread whose end we would not hear of gets no magazines.
@@ -89,6 +98,11 @@ pub noinline fn enter() ?*Heap {
     heap.flushAll();
     giveHeap(heap);
     return dead;
+}
+
+/// The object's destructor: runs in `exit`, after the program's own handlers.
+pub fn destruct() void {
+    if (settings.check) check.verifyAll();
 }
 
 fn takeHeap() ?*Heap {
@@ -175,11 +189,11 @@ pub fn count() Counts {
 
 /// Every lock of the allocator, in lock order.
 fn allLocks() [locks_count]*Lock {
-    return .{&lock} ++ central.locks() ++ huge.locks() ++ superslabs.locks() ++
+    return .{&lock} ++ check.locks() ++ central.locks() ++ huge.locks() ++ superslabs.locks() ++
         page_map.locks() ++ registry.locks() ++ metadata.locks();
 }
 
-const locks_count = 1 + @typeInfo(@TypeOf(central.locks())).array.len + 5;
+const locks_count = 2 + @typeInfo(@TypeOf(central.locks())).array.len + 5;
 
 /// glibc's lock of its list of open files, which its fork takes after our handler. A thread inside fflush(NULL)
 /// holds it and may wait for another that reads a line, and so for malloc: it must be taken before our locks. It

@@ -97,14 +97,11 @@ fn malloc_usable_size(block: ?*anyopaque) callconv(.c) usize {
 }
 
 fn free_sized(block: ?*anyopaque, size: usize) callconv(.c) void {
-    _ = size;
-    heap.free(block);
+    heap.freeSized(block, size, null);
 }
 
 fn free_aligned_sized(block: ?*anyopaque, alignment: usize, size: usize) callconv(.c) void {
-    _ = alignment;
-    _ = size;
-    heap.free(block);
+    heap.freeSized(block, size, alignment);
 }
 
 /// 1 if memory went back to the OS. `pad` speaks of the top of a heap, of which there is none here.

@@ -167,8 +167,15 @@ fn leave(record: *Record) void {
 }
 
 fn recordOf(address: usize) *Record {
-    if (address & (geometry.superslab_bytes - 1) != 0) fatal.misuse(.inside_block, address, 0);
-    return registry.find(Record, address).?;
+    const record = registry.find(Record, address).?;
+    if (address != record.address) fatal.misuse(.{
+        .kind = .interior_pointer,
+        .address = address,
+        .block_bytes = record.bytes,
+        .offset = @intCast(address - record.address),
+        .state = .in_use,
+    });
+    return record;
 }
 
 fn giveRecord(record: *Record) void {

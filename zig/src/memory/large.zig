@@ -50,8 +50,16 @@ pub fn usableBytes(address: usize) usize {
 }
 
 fn superslabOf(address: usize) *Superslab {
-    if (address & (geometry.granule_bytes - 1) != 0) fatal.misuse(.inside_block, address, 0);
-    return registry.find(Superslab, address).?;
+    const superslab = registry.find(Superslab, address).?;
+    const offset = address & (geometry.granule_bytes - 1);
+    if (offset != 0) fatal.misuse(.{
+        .kind = .interior_pointer,
+        .address = address,
+        .block_bytes = superslab.runBytes(address),
+        .offset = @intCast(offset),
+        .state = .in_use,
+    });
+    return superslab;
 }
 
 test "large: blocks are aligned to a granule, zero when fresh, and shrink in place" {

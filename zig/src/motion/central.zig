@@ -176,11 +176,20 @@ fn put(central: *Central, class: Class, blocks: []const usize, emptied: Emptied)
     for (blocks) |address| {
         if (address & ~(geometry.superslab_bytes - 1) != base) {
             base = address & ~(geometry.superslab_bytes - 1);
-            superslab = registry.find(Superslab, address) orelse fatal.misuse(.not_ours, address, 0);
+            superslab = registry.find(Superslab, address) orelse fatal.misuse(.{
+                .kind = .double_free,
+                .address = address,
+                .state = .free,
+            });
         }
         const slab = superslab.slabOf(address);
         // The slab changed its class since the block was put in the magazine, so it was free then.
-        if (slab.class != class) fatal.misuse(.double_free, address, size_class.blockBytes(class));
+        if (slab.class != class) fatal.misuse(.{
+            .kind = .double_free,
+            .address = address,
+            .block_bytes = size_class.blockBytes(class),
+            .state = .free,
+        });
         slab.put(address);
         if (!slab.listed) list(central, slab);
         if (slab.isEmpty() and !(emptied == .keep_last and slab.isOnly())) end(central, slab);

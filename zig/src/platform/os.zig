@@ -109,6 +109,20 @@ pub fn makeWritable(address: usize, bytes: usize) bool {
     return succeeded(linux.mprotect(@ptrFromInt(address), bytes, protectionFlags(.read_write)));
 }
 
+/// Takes the pages back and makes every access a fault; the place stays taken until `unmap`.
+pub fn seal(address: usize, bytes: usize) bool {
+    if (refused()) return false;
+    const result = linux.mmap(
+        @ptrFromInt(address),
+        bytes,
+        .{},
+        .{ .TYPE = .PRIVATE, .ANONYMOUS = true, .NORESERVE = true, .FIXED = true },
+        -1,
+        0,
+    );
+    return succeeded(result);
+}
+
 pub const Resized = enum { done, no_room, not_one_mapping };
 
 /// Grows or shrinks a mapping where it lies.
@@ -161,6 +175,28 @@ extern fn getauxval(kind: usize) usize;
 /// The page size of the running kernel: 4, 16 or 64 KiB.
 pub fn pageBytes() usize {
     return getauxval(at_pagesz);
+}
+
+/// The key of the mark that the process has more rights than its caller (elf.h).
+const at_secure = 23;
+
+pub fn hasMoreRights() bool {
+    return getauxval(at_secure) != 0;
+}
+
+pub const Environment = [*:null]const ?[*:0]const u8;
+
+extern const environ: ?Environment;
+/// Where the kernel put argc, the arguments and the environment; the loader of glibc knows it from the start.
+const stack_end = @extern(?*const ?[*]const usize, .{ .name = "__libc_stack_end", .linkage = .weak });
+
+/// The environment as the process found it. The loader and other libraries allocate before libc has set `environ`.
+/// Null where neither says.
+pub fn environment() ?Environment {
+    if (environ) |variables| return variables;
+    const start = (stack_end orelse return null).* orelse return null;
+    const argument_count = start[0];
+    return @ptrCast(start + 1 + argument_count + 1);
 }
 
 /// Sleeps while `word` holds `value`. Its partner is `wake`. A spurious return is allowed.
