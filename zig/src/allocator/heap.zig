@@ -169,7 +169,7 @@ pub inline fn free(block: ?*anyopaque) void {
     if (heap.view.covers(address)) {
         if (heap.magazines[heap.view.coveredEntry(address)].push(address)) return;
     }
-    freeSlow(heap, address);
+    freeSlow(address, heap);
 }
 
 /// As `free`, for callers who say what they asked for; `alignment` is null where they did not. Only HAKMEM_CHECK
@@ -334,7 +334,7 @@ fn refill(heap: *Heap, class: Class) usize {
 }
 
 /// The magazine is full, or the address is not a block of a class, or the thread has no heap.
-noinline fn freeSlow(heap_found: *Heap, address: usize) void {
+noinline fn freeSlow(address: usize, heap_found: *Heap) void {
     @branchHint(.unlikely);
     if (address == 0) return;
     if (isChecked()) return check.free(address);
