@@ -13,16 +13,8 @@ fn construct() callconv(.c) void {
     lifecycle.construct();
 }
 
-fn destruct() callconv(.c) void {
-    lifecycle.destruct();
-}
-
-const constructor: *const fn () callconv(.c) void = &construct;
-const destructor: *const fn () callconv(.c) void = &destruct;
-
 comptime {
-    @export(&constructor, .{ .name = "hakmem_constructor", .section = ".init_array", .visibility = .hidden });
-    @export(&destructor, .{ .name = "hakmem_destructor", .section = ".fini_array", .visibility = .hidden });
+    lifecycle.exportEnds(&construct);
     malloc_door.exportAll();
     hak_door.exportAll();
 }

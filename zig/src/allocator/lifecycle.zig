@@ -100,8 +100,17 @@ pub noinline fn enter() ?*Heap {
     return dead;
 }
 
-/// The object's destructor: runs in `exit`, after the program's own handlers.
-pub fn destruct() void {
+/// Exports the object's constructor, and the destructor, which runs in `exit` after the program's own handlers.
+pub fn exportEnds(comptime constructor: *const fn () callconv(.c) void) void {
+    const Ends = struct {
+        const first = constructor;
+        const last: *const fn () callconv(.c) void = &destruct;
+    };
+    @export(&Ends.first, .{ .name = "hakmem_constructor", .section = ".init_array", .visibility = .hidden });
+    @export(&Ends.last, .{ .name = "hakmem_destructor", .section = ".fini_array", .visibility = .hidden });
+}
+
+fn destruct() callconv(.c) void {
     if (settings.check) check.verifyAll();
 }
 
