@@ -52,4 +52,5 @@ test {
     _ = @import("seeing/fatal.zig");
     _ = @import("seeing/stats.zig");
     _ = @import("doors/abi_manifest.zig");
+    _ = @import("doors/malloc_figures.zig");
 }
