@@ -39,6 +39,7 @@ const inapplicable = new Map<Door, string[]>([
   [zigControl, [
     "aligned-alloc-bad-alignment",
     "batch",
+    "calloc-lazy",
     "calloc-overflow",
     "calloc-zeroed",
     "family-from-one-object",
@@ -52,7 +53,9 @@ const inapplicable = new Map<Door, string[]>([
     "posix-memalign",
     "posix-memalign-errors",
     "pvalloc",
+    "realloc-moves-pages",
     "realloc-null",
+    "realloc-shrink",
     "realloc-to-zero",
     "reallocarray",
     "reuse-across-sizes",

@@ -218,11 +218,16 @@ fn Giving(comptime ask: Ask, comptime alignment: usize) type {
         }
 
         fn success(trial: *Trial) Failure!void {
-            for ([_]usize{ 1, 8, 100, 5000, 100_000, 300_000, 3 * mib }) |size| {
-                armErrno();
-                const block = ask(&trial.calls, size);
-                try trial.expectErrno(sentinel);
-                sound.free(try trial.expectBlock(block, size, 1));
+            for ([_]usize{ 1, 8, 100, 256, 512, 5000, 100_000, 300_000, 3 * mib }) |size| {
+                // Several at once: one may be aligned by luck.
+                var blocks: [4][*]u8 = undefined;
+                for (&blocks) |*block| {
+                    armErrno();
+                    const asked = ask(&trial.calls, size);
+                    try trial.expectErrno(sentinel);
+                    block.* = try trial.expectBlock(asked, size, if (size > 8) @max(16, alignment) else alignment);
+                }
+                for (blocks) |block| sound.free(block);
             }
         }
     };
