@@ -231,6 +231,14 @@ test "heap: a large block grows where it lies as long as what lies behind it is 
     superslabs.verify();
 }
 
+test "heap: a mapping that is remapped to less gives its tail back, through the Zig door too" {
+    const before = stats.gather().huge_bytes;
+    const block = try hakmem.allocator.alloc(u8, 64 << 20);
+    const shrunk = hakmem.allocator.remap(block, 2 << 20).?;
+    defer hakmem.allocator.free(shrunk);
+    try std.testing.expectEqual(before + (2 << 20), stats.gather().huge_bytes);
+}
+
 test "heap: a block that goes up and down across the largest run stays a mapping, and gives its tail back" {
     var block = heap.allocate(geometry.large_bytes_max + 4096).?;
     const blocks = stats.gather().huge_blocks;
