@@ -48,6 +48,7 @@ const inapplicable = new Map<Door, string[]>([
   [zigControl, [
     "aligned-alloc-bad-alignment",
     "batch",
+    "calloc-lazy",
     "calloc-overflow",
     "calloc-zeroed",
     "family-from-one-object",
@@ -61,7 +62,9 @@ const inapplicable = new Map<Door, string[]>([
     "posix-memalign",
     "posix-memalign-errors",
     "pvalloc",
+    "realloc-moves-pages",
     "realloc-null",
+    "realloc-shrink",
     "realloc-to-zero",
     "reallocarray",
     "reuse-across-sizes",
@@ -74,12 +77,15 @@ const inapplicable = new Map<Door, string[]>([
 ]);
 
 /**
- * Cases that HAKMEM_CHECK fails by design: freed blocks wait, a block's usable size is the one asked for, and the
- * guards and records of small blocks take more memory than they.
+ * Cases that HAKMEM_CHECK fails by design: fresh blocks are filled and freed ones wait, a resized block always moves, a
+ * block's usable size is the one asked for, and the guards and records of small blocks take more memory than they.
  */
 const unlikeGuarded = [
+  "calloc-lazy",
   "flush-gives-back",
   "out-of-memory",
+  "realloc-moves-pages",
+  "realloc-shrink",
   "realloc-to-zero",
   "reuse-across-sizes",
   "tiny-classes",

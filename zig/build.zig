@@ -34,6 +34,7 @@ pub fn build(b: *std.Build) void {
     test_programs.dependOn(&checked_install.step);
     for ([_]*std.Build.Step.Compile{
         program(b, "hak-conformance", "tests/conformance.zig", target, .safe),
+        program(b, "hak-semantics", "tests/semantics.zig", target, .safe),
         program(b, "hak-stress", "tests/stress.zig", target, .safe),
     }) |each| test_programs.dependOn(&b.addInstallArtifact(each, .{}).step);
 

@@ -221,18 +221,21 @@ pub fn resize(block: *anyopaque, size: usize) ?[*]u8 {
     const usable = blockBytes(address);
     if (usable == 0) return null;
     const in_place = switch (entry) {
-        page_map.huge => size > geometry.large_bytes_max,
-        page_map.large => size > geometry.small_bytes_max and size <= usable,
+        // One that goes up and down across the limit stays what it is.
+        page_map.huge => size > geometry.large_bytes_max / 2,
+        page_map.large => size > geometry.small_bytes_max and size <= geometry.large_bytes_max,
         // A block that would be under half full moves to a smaller one.
         else => size <= usable and (size > usable / 2 or usable <= geometry.alignment_default),
     };
-    if (in_place) {
-        if (entry == page_map.large) large.shrink(address, size);
-        if (entry != page_map.huge) return @ptrCast(block);
-        if (size > geometry.request_bytes_max) return null;
-        if (huge.resize(address, size)) |moved| return @ptrFromInt(moved);
-        if (size <= usable) return @ptrCast(block);
-    }
+    if (in_place) switch (entry) {
+        page_map.huge => {
+            if (size > geometry.request_bytes_max) return null;
+            if (huge.resize(address, size)) |moved| return @ptrFromInt(moved);
+            if (size <= usable) return @ptrCast(block);
+        },
+        page_map.large => if (large.resize(address, size)) return @ptrCast(block),
+        else => return @ptrCast(block),
+    };
     const moved = allocate(size) orelse return if (size <= usable) @ptrCast(block) else null;
     const kept = @min(size, usable);
     @memcpy(moved[0..kept], @as([*]const u8, @ptrCast(block))[0..kept]);

@@ -36,13 +36,19 @@ pub fn free(address: usize) void {
     superslabs.settle();
 }
 
-/// Gives back all but what `bytes` need. The block stays where it is.
-pub fn shrink(address: usize, bytes: usize) void {
+/// Makes the block hold `bytes` where it lies, and gives back what it needs no more. False if it cannot grow there,
+/// and it is as it was.
+pub fn resize(address: usize, bytes: usize) bool {
     const superslab = superslabOf(address);
+    const start = superslab.granuleOf(address);
+    const before = superslab.run_granules[start];
     const granules = granulesFor(bytes);
-    if (granules >= superslab.run_granules[superslab.granuleOf(address)]) return;
-    superslabs.shrinkRun(superslab, superslab.granuleOf(address), granules);
-    superslabs.settle();
+    if (granules > before) return superslabs.growRun(superslab, start, granules);
+    if (granules < before) {
+        superslabs.shrinkRun(superslab, start, granules);
+        superslabs.settle();
+    }
+    return true;
 }
 
 pub fn usableBytes(address: usize) usize {
@@ -62,14 +68,23 @@ fn superslabOf(address: usize) *Superslab {
     return superslab;
 }
 
-test "large: blocks are aligned to a granule, zero when fresh, and shrink in place" {
+test "large: blocks are aligned to a granule, zero when fresh, and shrink and grow in place" {
     try std.testing.expect(page_map.start());
     const block = allocate(300 * 1024).?;
     try std.testing.expectEqual(0, block.address % geometry.granule_bytes);
     try std.testing.expectEqual(5 * geometry.granule_bytes, usableBytes(block.address));
     try std.testing.expectEqual(page_map.large, page_map.entry(block.address));
-    shrink(block.address, 130 * 1024);
+    try std.testing.expect(resize(block.address, 130 * 1024));
     try std.testing.expectEqual(3 * geometry.granule_bytes, usableBytes(block.address));
+    // What it gave back is free for it, and for nobody else once it has it again.
+    try std.testing.expect(resize(block.address, geometry.large_bytes_max));
+    try std.testing.expectEqual(geometry.large_bytes_max, usableBytes(block.address));
+    try std.testing.expect(resize(block.address, 300 * 1024));
+    const neighbour = allocate(200 * 1024).?;
+    try std.testing.expectEqual(block.address + 5 * geometry.granule_bytes, neighbour.address);
+    try std.testing.expect(!resize(block.address, 330 * 1024));
+    try std.testing.expectEqual(5 * geometry.granule_bytes, usableBytes(block.address));
+    free(neighbour.address);
     free(block.address);
     try std.testing.expectEqual(0, page_map.entry(block.address));
     superslabs.verify();

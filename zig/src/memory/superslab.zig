@@ -142,14 +142,35 @@ pub fn allocateRun(granules: u32) ?Run {
     const mask = bitmap.run(start, granules);
     const clean = superslab.dirty & mask == 0;
     if (superslab.free == all_granules) counts.empty -= 1;
+    assert(superslab.run_granules[start] == 0);
+    takeGranules(superslab, start, mask);
+    return .{ .superslab = superslab, .start = start, .clean = clean };
+}
+
+/// Adds free granules, which begin where the run ends, to the run that begins at `start`.
+fn takeGranules(superslab: *Superslab, start: u32, mask: bitmap.Granules) void {
+    const before = superslab.run_granules[start];
+    const after = before + @popCount(mask);
     counts.dirty_granules -= @popCount(superslab.dirty & mask);
-    counts.used_granules += granules;
+    counts.used_granules += @popCount(mask);
     superslab.free &= ~mask;
     superslab.dirty &= ~mask;
-    superslab.run_granules[start] = @intCast(granules);
-    for (start..start + granules) |granule| superslab.run_start[granule] = @intCast(start);
+    superslab.run_granules[start] = after;
+    for (start + before..start + after) |granule| superslab.run_start[granule] = @intCast(start);
     rebin(superslab);
-    return .{ .superslab = superslab, .start = start, .clean = clean };
+}
+
+/// Makes a run as long as `granules` by what lies behind it. False if that is not free, and nothing has changed.
+pub fn growRun(superslab: *Superslab, start: u32, granules: u32) bool {
+    lock.lock();
+    defer lock.unlock();
+    const before = superslab.run_granules[start];
+    assert(before >= 1 and granules > before);
+    if (start + granules > geometry.superslab_granules) return false;
+    const mask = bitmap.run(start + before, granules - before);
+    if (superslab.free & mask != mask) return false;
+    takeGranules(superslab, start, mask);
+    return true;
 }
 
 /// Takes a run back. Its page map entries are 0 already, and nobody holds an address in it.
@@ -498,7 +519,27 @@ test "superslab: random runs never overlap, and everything goes back" {
     const before = count();
     var runs: std.ArrayList(Run) = .empty;
     defer runs.deinit(gpa);
+    var grown: usize = 0;
     for (0..3000) |step| {
+        if (runs.items.len > 0 and random.uintLessThan(u8, 4) == 0) {
+            const run = runs.items[random.uintLessThan(usize, runs.items.len)];
+            const length = run.superslab.run_granules[run.start];
+            const wanted = length + random.intRangeAtMost(u32, 1, 4);
+            if (growRun(run.superslab, run.start, wanted)) {
+                const bytes = run.superslab.runBytes(run.address());
+                try std.testing.expectEqual(wanted * geometry.granule_bytes, bytes);
+                const last: *u64 = @ptrFromInt(run.address() + bytes - 8);
+                last.* = run.address();
+                grown += 1;
+            } else {
+                // Only because what lies behind it is taken, or is another superslab's.
+                try std.testing.expectEqual(length, run.superslab.run_granules[run.start]);
+                if (run.start + wanted <= geometry.superslab_granules) {
+                    const behind = bitmap.run(run.start + length, wanted - length);
+                    try std.testing.expect(run.superslab.free & behind != behind);
+                }
+            }
+        }
         if (random.uintLessThan(usize, 3000) > step) {
             const granules = random.intRangeAtMost(u32, 1, if (random.boolean()) 3 else 32);
             const run = allocateRun(granules).?;
@@ -522,6 +563,7 @@ test "superslab: random runs never overlap, and everything goes back" {
         }
         if (step % 50 == 0) verify();
     }
+    try std.testing.expect(grown > 50);
     for (runs.items) |run| freeRun(run.superslab, run.start);
     verify();
     _ = purge();
