@@ -2,8 +2,8 @@ import assert from "node:assert/strict";
 import { basename, dirname, join } from "node:path";
 import { preloadLibrary } from "../../cli/paths.ts";
 import { testUnless } from "../skip.ts";
+import { missingCompiler, withCompiled } from "./compile.ts";
 import {
-  findProgram,
   missing,
   program,
   pythonInterpreter,
@@ -252,37 +252,6 @@ testUnless(
     });
   },
 );
-
-/** Zig, which compiles the C programs here as it does the library. */
-function zigCompiler(): string | null {
-  return Deno.env.get("ZIG") ?? findProgram("zig");
-}
-
-function missingCompiler(): string | null {
-  return missing() ?? (zigCompiler() === null ? "zig not on PATH" : null);
-}
-
-/** Compiles C sources of the work directory, and removes the result after its use. */
-async function withCompiled(
-  sources: string[],
-  options: string[],
-  use: (path: string) => Promise<void>,
-): Promise<void> {
-  const directory = await Deno.makeTempDir({ prefix: "hakmem-compiled-" });
-  try {
-    const output = join(directory, basename(sources[0] ?? "", ".c"));
-    const { success, stderr } = await new Deno.Command(zigCompiler() ?? "zig", {
-      args: [
-        ...["cc", "-std=gnu11", "-O1", "-Wall", "-Wextra", "-Werror", "-pthread", ...options],
-        ...["-o", output, ...sources.map((source) => join(workDirectory, source))],
-      ],
-    }).output();
-    assert.ok(success, new TextDecoder().decode(stderr));
-    await use(output);
-  } finally {
-    await Deno.remove(directory, { recursive: true });
-  }
-}
 
 /** A preload library that comes with glibc, beside libc itself. */
 function memusageLibrary(): string | null {
