@@ -77,6 +77,8 @@ __attribute__((constructor)) static void construct(void) {
 __attribute__((destructor)) static void destruct(void) {
   if (!armed || early[999] != 'e') _exit(96);
   free(early);
-  void *volatile late = malloc(100);
+  // Behind another malloc, that one's own destructor has run by now.
+  void *volatile late = malloc(100000);
+  if (late == NULL) _exit(95);
   free(late);
 }

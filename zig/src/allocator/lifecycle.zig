@@ -10,6 +10,8 @@
 //! forking thread passes through those locks meanwhile, for handlers of other libraries that allocate. In the
 //! child the heaps of the threads that are gone wait for new threads, with the blocks in their magazines; a
 //! heap caught in the middle of a slow path loses the blocks in its magazines instead.
+//! A signal handler may fork that interrupted its thread in here: the locks of the interrupted code stay its own,
+//! in parent and child.
 
 const std = @import("std");
 const size_class = @import("../numbers/size_class.zig");

@@ -187,3 +187,34 @@ test "lock: two threads never stand inside at once" {
     try std.testing.expectEqual(80_000, Shared.total);
     try std.testing.expect(!Shared.lock.isHeld());
 }
+
+test "lock: a fork leaves the lock to the code of its thread that it interrupted, however many nest" {
+    var lock: Lock = .{};
+    try std.testing.expect(!lock.isMine());
+    // Taken by a fork, it goes with that fork.
+    try std.testing.expect(lock.tryLock());
+    try std.testing.expect(!lock.tryLock());
+    try std.testing.expect(lock.isForFork());
+    lock.endFork();
+    try std.testing.expect(!lock.isHeld());
+
+    lock.lock();
+    for (0..3) |_| lock.interruptions += 1;
+    try std.testing.expect(lock.isMine() and !lock.isForFork());
+    lock.endFork();
+    lock.endForkInChild();
+    lock.endFork();
+    try std.testing.expect(lock.isMine() and lock.isForFork());
+    lock.unlock();
+    try std.testing.expect(!lock.isHeld());
+
+    // What another thread holds is not ours to end, but in a child, where that thread is gone.
+    const other = try std.Thread.spawn(.{}, Lock.lock, .{&lock});
+    other.join();
+    try std.testing.expect(lock.isHeld() and !lock.isMine());
+    lock.endFork();
+    try std.testing.expect(lock.isHeld());
+    lock.endForkInChild();
+    try std.testing.expect(lock.tryLock());
+    lock.unlock();
+}
