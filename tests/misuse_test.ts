@@ -5,7 +5,7 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { preloadLibrary, root } from "../cli/paths.ts";
-import { missingCompiler, withCompiled } from "./compile_support.ts";
+import { missingCompiler, withCompiled } from "./programs/compile.ts";
 import { testUnless } from "./skip.ts";
 
 /** What each kind of misuse is told to do; the page is named after the kind. */

@@ -51,9 +51,12 @@ pub const Heap = extern struct {
     busy: bool,
     /// The last request to flush that this heap has followed.
     flush_seen: u32,
-    /// Links all heaps ever made, and the ones that wait for a thread.
+    /// The mark of its thread; 0 while it waits for one.
+    owner: usize,
+    /// Links all heaps ever made, the ones that wait for a thread, and the ones whose owners share a chain.
     next: ?*Heap,
     next_idle: ?*Heap,
+    next_of_chain: ?*Heap,
 
     pub fn of(kind: Kind, view: page_map.View) Heap {
         return .{
@@ -63,8 +66,10 @@ pub const Heap = extern struct {
             .kind = kind,
             .busy = false,
             .flush_seen = 0,
+            .owner = 0,
             .next = null,
             .next_idle = null,
+            .next_of_chain = null,
         };
     }
 

@@ -95,6 +95,9 @@ const bitmap_bytes = geometry.superslab_granules * words_per_granule * @sizeOf(u
 const group_records_bytes = std.mem.alignForward(usize, records_per_group * record_bytes, 64 * 1024);
 const group_bytes = group_records_bytes + records_per_group * bitmap_bytes;
 
+/// Held by the one thread that gives memory back, so that a forked child finds nothing that is neither in service
+/// nor gone. Comes before `lock`.
+var purging: Lock = .{};
 var lock: Lock = .{};
 var bins: [bin_count]?*Superslab = @splat(null);
 /// One bit for each bin that is not empty.
@@ -116,8 +119,8 @@ var refusal_unsaid: u32 = 0;
 /// Below the superslabs: one that touches the last saves a mapping count and a trim.
 var hint: usize = 0;
 
-pub fn locks() [1]*Lock {
-    return .{&lock};
+pub fn locks() [2]*Lock {
+    return .{ &purging, &lock };
 }
 
 pub fn count() Counts {
@@ -237,6 +240,9 @@ pub inline fn settle() void {
 }
 
 noinline fn settleSlow() void {
+    // Another thread is at it. What it has passed already stays unsettled, for the next slow path.
+    if (!purging.tryLock()) return;
+    defer purging.unlock();
     lock.lock();
     setUnsettled(false);
     const excess = counts.dirty_granules > dirtyBudget();
@@ -251,6 +257,8 @@ noinline fn settleSlow() void {
 
 /// Gives back every free granule and every empty superslab. Returns the bytes.
 pub fn purge() usize {
+    purging.lock();
+    defer purging.unlock();
     lock.lock();
     var superslab = all;
     while (superslab) |one| {

@@ -208,6 +208,12 @@ pub fn wake(word: *const std.atomic.Value(u32)) void {
     _ = linux.futex_3arg(&word.raw, .{ .cmd = .WAKE, .private = true }, 1);
 }
 
+/// Lets other threads run.
+pub fn sleep(microseconds: u31) void {
+    const time: linux.timespec = .{ .sec = 0, .nsec = @as(isize, microseconds) * 1000 };
+    _ = linux.nanosleep(&time, null);
+}
+
 /// Writes to standard error. What cannot be written is lost: there is nobody to tell. A pipe that nobody reads does
 /// not end the process: the signal of that is held back, and taken away if it came from here.
 pub fn writeError(text: []const u8) void {
