@@ -29,6 +29,10 @@ pub fn build(b: *std.Build) void {
     const checked_install = b.addInstallArtifact(checked, .{ .dest_dir = .{ .override = .{ .custom = "test" } } });
     b.installArtifact(program(b, "hak-sweep-driver", "bench/sweep_driver.zig", target, .fast));
 
+    // The fuzzer has an allocator of its own, whose system calls it can refuse and in which it can plant bugs.
+    const fuzzer = program(b, "hak-fuzz", "tests/fuzz.zig", target, .safe);
+    fuzzer.root_module.addImport("allocator", module(b, "src/fuzz_target.zig", target, .safe, .{ .test_hooks = true }));
+
     const test_programs = b.step("test-programs", "Build what the Deno tests run");
     test_programs.dependOn(b.getInstallStep());
     test_programs.dependOn(&checked_install.step);
@@ -36,10 +40,11 @@ pub fn build(b: *std.Build) void {
         program(b, "hak-conformance", "tests/conformance.zig", target, .safe),
         program(b, "hak-semantics", "tests/semantics.zig", target, .safe),
         program(b, "hak-stress", "tests/stress.zig", target, .safe),
+        fuzzer,
     }) |each| test_programs.dependOn(&b.addInstallArtifact(each, .{}).step);
 
     // The unit tests run the conformance suite against the Zig allocator.
-    const unit_root = module(b, "src/hakmem.zig", target, .safe, false);
+    const unit_root = module(b, "src/hakmem.zig", target, .safe, .{});
     unit_root.addAnonymousImport("suite", .{ .root_source_file = b.path("tests/suite.zig") });
     const unit_tests = b.addTest(.{
         .root_module = unit_root,
@@ -72,7 +77,7 @@ fn object(
     const library = b.addLibrary(.{
         .name = name,
         .linkage = .dynamic,
-        .root_module = module(b, root, target, optimize, initial_exec_slot),
+        .root_module = module(b, root, target, optimize, .{ .initial_exec_slot = initial_exec_slot }),
         .use_llvm = true,
         .use_lld = true,
     });
@@ -87,10 +92,15 @@ fn module(
     root: []const u8,
     target: std.Build.ResolvedTarget,
     optimize: std.builtin.Optimize,
-    initial_exec_slot: bool,
+    choice: struct {
+        initial_exec_slot: bool = false,
+        /// System calls can be refused and bugs planted; never in what is shipped.
+        test_hooks: bool = false,
+    },
 ) *std.Build.Module {
     const options = b.addOptions();
-    options.addOption(bool, "initial_exec_slot", initial_exec_slot);
+    options.addOption(bool, "initial_exec_slot", choice.initial_exec_slot);
+    options.addOption(bool, "test_hooks", choice.test_hooks);
     options.addOption([:0]const u8, "version", version);
     const result = b.createModule(.{
         .root_source_file = b.path(root),

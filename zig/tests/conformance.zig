@@ -444,4 +444,5 @@ const DefectTrial = struct {
 test {
     _ = suite;
     _ = @import("oracle.zig");
+    _ = @import("fuzz/action.zig");
 }

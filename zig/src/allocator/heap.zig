@@ -24,6 +24,7 @@ const lifecycle = @import("lifecycle.zig");
 const check = @import("../checking/check.zig");
 const stray = @import("stray.zig");
 const fatal = @import("../seeing/fatal.zig");
+const canary = @import("../platform/canary.zig");
 const Magazine = magazines.Magazine;
 const Shelf = magazines.Shelf;
 const Class = size_class.Class;
@@ -242,7 +243,7 @@ pub fn resize(block: *anyopaque, size: usize) ?[*]u8 {
         else => return @ptrCast(block),
     };
     const moved = allocate(size) orelse return if (size <= usable) @ptrCast(block) else null;
-    const kept = @min(size, usable);
+    const kept = @min(size, usable) - @intFromBool(canary.is(.realloc_short));
     @memcpy(moved[0..kept], @as([*]const u8, @ptrCast(block))[0..kept]);
     free(block);
     return moved;

@@ -10,6 +10,7 @@ const registry = @import("registry.zig");
 const superslabs = @import("superslab.zig");
 const Superslab = superslabs.Superslab;
 const fatal = @import("../seeing/fatal.zig");
+const canary = @import("../platform/canary.zig");
 const assert = std.debug.assert;
 
 pub const Block = struct {
@@ -26,7 +27,7 @@ pub fn granulesFor(bytes: usize) u32 {
 pub fn allocate(bytes: usize) ?Block {
     const run = superslabs.allocateRun(granulesFor(bytes)) orelse return null;
     page_map.write(run.address(), 1, page_map.large);
-    return .{ .address = run.address(), .zeroed = run.clean };
+    return .{ .address = run.address(), .zeroed = run.clean or canary.is(.calloc_dirty) };
 }
 
 pub fn free(address: usize) void {

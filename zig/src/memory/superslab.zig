@@ -19,6 +19,7 @@ const Slab = @import("slab.zig").Slab;
 const words_per_granule = @import("slab.zig").words_per_granule;
 const Lock = @import("../platform/lock.zig").Lock;
 const Line = @import("../seeing/fatal.zig").Line;
+const canary = @import("../platform/canary.zig");
 const assert = std.debug.assert;
 
 const all_granules: bitmap.Granules = 0xffff_ffff;
@@ -197,7 +198,7 @@ pub fn shrinkRun(superslab: *Superslab, start: u32, granules: u32) void {
 fn freeGranules(superslab: *Superslab, start: u32, granules: u32) void {
     const mask = bitmap.run(start, granules);
     assert(superslab.free & mask == 0);
-    superslab.free |= mask;
+    superslab.free |= if (canary.is(.free_run_long)) mask | mask << 1 else mask;
     superslab.dirty |= mask;
     counts.used_granules -= granules;
     counts.dirty_granules += granules;
@@ -331,7 +332,7 @@ fn purgeTo(limit: usize) usize {
         counts.dirty_granules -= @popCount(taken);
         rebin(one);
         lock.unlock();
-        const kept = releaseGranules(one.base, taken);
+        const kept = releaseGranules(one.base, if (canary.is(.purge_long)) taken | taken << 1 else taken);
         bytes += @as(usize, @popCount(taken & ~kept)) << geometry.granule_shift;
         lock.lock();
         superslab = one.next;

@@ -21,6 +21,7 @@ const Superslab = superslabs.Superslab;
 const Slab = @import("../memory/slab.zig").Slab;
 const Lock = @import("../platform/lock.zig").Lock;
 const fatal = @import("../seeing/fatal.zig");
+const canary = @import("../platform/canary.zig");
 const assert = std.debug.assert;
 const Class = size_class.Class;
 
@@ -97,7 +98,8 @@ pub fn flush(class: Class, blocks: []const usize) void {
     const central = &centrals[class];
     central.lock.lock();
     const kept = keepCold(central, class, blocks);
-    put(central, class, blocks[0 .. blocks.len - kept], .keep_last);
+    const twice = @intFromBool(canary.is(.flush_twice) and kept > 0);
+    put(central, class, blocks[0 .. blocks.len - kept + twice], .keep_last);
     central.lock.unlock();
     superslabs.settle();
 }

@@ -6,6 +6,7 @@
 
 const std = @import("std");
 const builtin = @import("builtin");
+const build_options = @import("build_options");
 const linux = std.os.linux;
 const assert = std.debug.assert;
 
@@ -25,15 +26,19 @@ pub const Refusal = struct {
     refuse_count: usize = 0,
 
     fn refuses(self: *Refusal) bool {
-        self.calls += 1;
-        return self.calls >= self.refuse_from and self.calls - self.refuse_from < self.refuse_count;
+        // Partner: itself, in another thread. The number only chooses which call fails.
+        const number = @atomicRmw(usize, &self.calls, .Add, 1, .monotonic) + 1;
+        return number >= self.refuse_from and number - self.refuse_from < self.refuse_count;
     }
 };
 
-pub var refusal: if (builtin.is_test) Refusal else void = if (builtin.is_test) .{} else {};
+/// The unit tests and the fuzzer can refuse calls.
+const can_refuse = builtin.is_test or build_options.test_hooks;
+
+pub var refusal: if (can_refuse) Refusal else void = if (can_refuse) .{} else {};
 
 inline fn refused() bool {
-    if (!builtin.is_test) return false;
+    if (!can_refuse) return false;
     if (!refusal.refuses()) return false;
     @atomicStore(u32, &last_error_number, @backingInt(linux.E.NOMEM), .monotonic);
     return true;
