@@ -100,7 +100,10 @@ pub noinline fn enter() ?*Heap {
     }
     const heap = takeHeap() orelse return null;
     thread_slot.set(heap);
-    // May allocate: the slot is set already. A thread whose end we would not hear of gets no magazines.
+    // May allocate: the slot is set already. What it leaves in errno is nothing that the caller asked for.
+    const errno = std.c._errno().*;
+    defer std.c._errno().* = errno;
+    // A thread whose end we would not hear of gets no magazines.
     const heard = has_thread_key and pthread_setspecific(thread_key, heap) == 0;
     handleForks();
     if (heard) return heap;
