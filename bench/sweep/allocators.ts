@@ -47,7 +47,7 @@ export async function resolveAllocators(options: SweepOptions): Promise<Allocato
   }
   // A peer that is named is wanted, also where --allocators leaves it out.
   const names = [...new Set([...options.allocators ?? knownAllocators, ...named.keys()])];
-  const libraries = await libraryPaths();
+  const libraries = await libraryPaths(Object.values(peers).flatMap((peer) => peer.files));
   const allocators: Allocator[] = [];
   for (const name of names) {
     if (name === "system") {
@@ -94,9 +94,8 @@ function findPeer(name: string, libraries: readonly string[]): string | null {
   return null;
 }
 
-/** Every file that one of the peers might be: the loader's own list first, then the usual folders. */
-async function libraryPaths(): Promise<string[]> {
-  const wanted = Object.values(peers).flatMap((peer) => peer.files);
+/** Where shared objects of these names might be: the loader's own list first, then the usual folders. */
+export async function libraryPaths(wanted: readonly string[]): Promise<string[]> {
   const folders = [
     ...(Deno.env.get("LD_LIBRARY_PATH") ?? "").split(":").filter((folder) => folder !== ""),
     "/usr/local/lib",
