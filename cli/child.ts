@@ -80,7 +80,19 @@ export function writeOut(to: { writeSync(piece: Uint8Array): number }, piece: Ui
 }
 
 /** Sends a signal to every process below this one. */
-function signalDescendants(signal: Deno.Signal): void {
+export function signalDescendants(signal: Deno.Signal): void {
+  for (const pid of processesBelow(Deno.pid)) {
+    try {
+      Deno.kill(pid, signal);
+    } catch (error) {
+      // It ended between the look and the signal.
+      if (!(error instanceof Deno.errors.NotFound)) throw error;
+    }
+  }
+}
+
+/** The ids of all processes below one, children before their own children. */
+export function processesBelow(ancestor: number): number[] {
   const childrenOf = new Map<number, number[]>();
   for (const entry of Deno.readDirSync("/proc")) {
     const pid = Number(entry.name);
@@ -91,16 +103,9 @@ function signalDescendants(signal: Deno.Signal): void {
     if (siblings === undefined) childrenOf.set(parent, [pid]);
     else siblings.push(pid);
   }
-  const below = [...childrenOf.get(Deno.pid) ?? []];
+  const below = [...childrenOf.get(ancestor) ?? []];
   for (const pid of below) below.push(...childrenOf.get(pid) ?? []);
-  for (const pid of below) {
-    try {
-      Deno.kill(pid, signal);
-    } catch (error) {
-      // It ended between the look and the signal.
-      if (!(error instanceof Deno.errors.NotFound)) throw error;
-    }
-  }
+  return below;
 }
 
 /** The parent of a process, or `null` if the process has ended. */
