@@ -199,10 +199,9 @@ class Dynamic {
     const table = this.#read(tag.symbols, 0, this.#symbolCount() * symbolBytes);
     for (let at = 0; at + symbolBytes <= table.byteLength; at += symbolBytes) {
       const binding = table.getUint8(at + 4) >> 4;
-      const visible = (table.getUint8(at + 5) & 3) !== 1 && (table.getUint8(at + 5) & 3) !== 2;
       const defined = table.getUint16(at + 6, true) !== 0;
       // Local symbols have binding 0.
-      if (binding !== 0 && visible && defined) {
+      if (binding !== 0 && defined) {
         names.add(textAt(this.#strings, table.getUint32(at, true)));
       }
     }

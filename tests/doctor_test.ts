@@ -16,6 +16,7 @@ import {
   checkOvercommit,
   checkPageSize,
 } from "../cli/doctor/machine.ts";
+import { Hakmem, obstacleToImage } from "../cli/doctor/judge.ts";
 import { readObject, type SharedObject } from "../cli/doctor/object.ts";
 import { checkPreload } from "../cli/doctor/preload.ts";
 import { checkSettings } from "../cli/doctor/settings.ts";
@@ -164,6 +165,12 @@ testUnless(
     );
     const pageKib = Number(await ask("getconf", "PAGESIZE")) / 1024;
     assert.equal(lines[3], `ok    page size     ${pageKib.toPrecision(3)} KiB`);
+    const modes = ["enabled", "defrag", "shmem_enabled"].flatMap((name) => {
+      const path = `/sys/kernel/mm/transparent_hugepage/${name}`;
+      return isThere(path) ? `${name} ${Deno.readTextFileSync(path).split(/[[\]]/)[1]}` : [];
+    });
+    const hugePages = (lines[4] ?? "").slice(20);
+    assert.ok(hugePages.startsWith(modes.length > 0 ? modes.join(", ") : "none: "), hugePages);
     assert.deepEqual(beyondMachine(ended), [noSettings, notSet]);
   },
 );
@@ -500,6 +507,9 @@ testUnless(
     inFolder(async (folder) => {
       const { arch } = Deno.build;
       const musl = join(folder, "musl");
+      await zigCompile(`${arch}-linux-musl -dynamic -shared`, "wait.c", musl);
+      assert.equal(readObject(musl)?.libc, "musl");
+      assert.equal(own.libc, "glibc");
       await zigCompile(`${arch}-linux-musl -dynamic`, "wait.c", musl);
       const ended = await doctor(["--for", "0.2", "--", musl]);
       // What becomes of it depends on whether musl is installed.
@@ -538,7 +548,7 @@ testUnless(
 
 testUnless(
   "doctor: a program that only lends its entry for malloc has hakmem",
-  missing("gcc"),
+  missing("gcc", "bash"),
   () =>
     inFolder(async (folder) => {
       const path = join(folder, "lends");
@@ -546,6 +556,24 @@ testUnless(
       await says([path], 0, [
         `ok    program       ${path}: dynamic, glibc, ${Deno.build.arch}`,
         "ok    loaded        malloc is hakmem's in lends",
+      ]);
+      // As long as nobody calls the entry, the loader does not say where it leads, but the file does.
+      const hakmem = new Hakmem([preloadLibrary]);
+      const image = { pid: 1, program: path, libraries: new Set([preloadLibrary]), malloc: path };
+      assert.equal(obstacleToImage(image, hakmem, new Set()), null);
+      const bash = program("bash");
+      const start = `ok    program       ${bash}: dynamic, glibc, ${Deno.build.arch}`;
+      // Under another name its file is not found, but what the loader bound is.
+      await says([bash, "-c", `exec -a ./renamed ${path}`], 0, [
+        start,
+        "ok    loaded        malloc is hakmem's in bash, renamed",
+      ]);
+      await compile(["gcc", "-fno-builtin"], "own_malloc.c", path);
+      assert.match(obstacleToImage(image, hakmem, new Set())?.why ?? "", /defines itself$/);
+      await says([bash, "-c", `exec -a ./renamed ${path}`], 1, [
+        start,
+        "ok    loaded        malloc is hakmem's in bash",
+        "bad   loaded        renamed has hakmem loaded, but uses the malloc that it defines itself; build it without its allocator",
       ]);
     }),
 );
@@ -663,8 +691,9 @@ testUnless("doctor: the environment is lost on the way", missing("env", "sleep")
     `bad   loaded        ${sleep} was started with LD_PRELOAD= and is without hakmem; look at what changes LD_PRELOAD on the way, and at the loader's complaints`,
     end,
   ], { args });
-  await says([env, "LD_PRELOAD=", program("true")], 1, [
+  await says([env, "LD_PRELOAD=/nowhere/hakmem.so", program("true")], 1, [
     start,
+    "bad   loader        object '/nowhere/hakmem.so' from LD_PRELOAD cannot be preloaded (cannot open shared object file); correct LD_PRELOAD, or the file that it names",
     loaded,
     "bad   loaded        true was loaded without hakmem; look whether something changes LD_PRELOAD on the way, and at the loader's complaints",
   ]);

@@ -34,10 +34,9 @@ export function readObject(path: string): SharedObject | null {
 
 /** The C library that an object or a program asks for. */
 export function libcOf({ needed, interpreter }: Elf): "glibc" | "musl" | null {
-  if (interpreter !== null && /\/ld-musl-[^/]*$/.test(interpreter)) return "musl";
+  if (interpreter !== null) return /\/ld-musl-[^/]*$/.test(interpreter) ? "musl" : "glibc";
   if (needed.includes("libc.so.6")) return "glibc";
-  if (needed.some((name) => name === "libc.so" || name.startsWith("libc.musl-"))) return "musl";
-  return interpreter === null ? null : "glibc";
+  return needed.some((name) => name === "libc.so" || name.startsWith("libc.musl-")) ? "musl" : null;
 }
 
 /** The sanitizer whose malloc an object or a program brings along; null if none. */

@@ -152,8 +152,6 @@ function lookAt(pid: number, isHakmem: (path: string) => boolean): Stray | null 
   const maps = ofProcess(() => Deno.readTextFileSync(join(folder, "maps")));
   const environment = ofProcess(() => Deno.readTextFileSync(join(folder, "environ")));
   if (program === null || maps === null || environment === null) return null;
-  // Between fork and exec a child is a copy of this process.
-  if (program === Deno.execPath() && isOurCopy(folder)) return null;
   const objects = new Set([...maps.matchAll(/ (\/.*)$/gm)].map((match) => match[1] ?? ""));
   if ([...objects].some((path) => path !== program && isHakmem(path))) return null;
   const elf = ofProcess(() => readElf(`/proc/${pid}/exe`));
@@ -168,11 +166,6 @@ function lookAt(pid: number, isHakmem: (path: string) => boolean): Stray | null 
     privileged: ofProcess(() => auxiliaryValue(join(folder, "auxv"), secureKind)) === 1,
     preload: /(?:^|\0)LD_PRELOAD=([^\0]*)/.exec(environment)?.[1] ?? null,
   };
-}
-
-function isOurCopy(folder: string): boolean {
-  const own = Deno.readTextFileSync("/proc/self/cmdline");
-  return ofProcess(() => Deno.readTextFileSync(join(folder, "cmdline"))) === own;
 }
 
 /** What is read of a process; null when it has ended, or belongs to somebody else. */
