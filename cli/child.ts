@@ -85,8 +85,10 @@ export function signalDescendants(signal: Deno.Signal): void {
     try {
       Deno.kill(pid, signal);
     } catch (error) {
-      // It ended between the look and the signal.
-      if (!(error instanceof Deno.errors.NotFound)) throw error;
+      // It ended between the look and the signal, or has rights that we have not.
+      const beyond = error instanceof Deno.errors.NotFound ||
+        error instanceof Deno.errors.PermissionDenied;
+      if (!beyond) throw error;
     }
   }
 }
@@ -116,7 +118,7 @@ function parentOf(pid: number): number | null {
   } catch (error) {
     if (error instanceof Deno.errors.NotFound) return null;
     // ESRCH, which Deno has no class for: it ended between the opening and the reading.
-    if (error instanceof Error && error.message.endsWith("(os error 3)")) return null;
+    if (error instanceof Error && error.message.includes("(os error 3)")) return null;
     throw error;
   }
   // "PID (NAME) STATE PARENT …": the name may itself hold spaces and parentheses.

@@ -36,8 +36,7 @@ to mend it. Each line begins with ok, with warn (it works, but look at it) or wi
 
 The program gets LD_PRELOAD as it stands, with hakmem put first if it is not on the list. It reads nothing from
 standard input, and what it writes is dropped, but for its last line on standard error if it fails. Not seen may be:
-what is static or lost the environment and ends within some 20 ms, what runs as another user, and what a service that
-runs already starts for it.
+what is static or lost the environment and ends within some 20 ms, and what a service that runs already starts for it.
 
 LD_PRELOAD is inherited: what the program starts is preloaded too, as long as the environment is handed on. "env -i",
 sudo, systemd and most process managers do not: set LD_PRELOAD in their own configuration. The loader drops it in

@@ -61,10 +61,14 @@ interface Ended {
 interface Environment {
   env?: Record<string, string>;
   cwd?: string;
+  uid?: number;
 }
 
 /** Runs `hak doctor` with nothing of the caller's environment that it looks at. */
-async function doctor(args: string[], { env = {}, cwd = root }: Environment = {}): Promise<Ended> {
+async function doctor(
+  args: string[],
+  { env = {}, cwd = root, uid }: Environment = {},
+): Promise<Ended> {
   const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
     args: [
       "run",
@@ -84,6 +88,7 @@ async function doctor(args: string[], { env = {}, cwd = root }: Environment = {}
       ...env,
     },
     stdin: "null",
+    ...(uid === undefined ? {} : { uid, gid: uid }),
   }).output();
   const decoder = new TextDecoder();
   return {
@@ -663,6 +668,67 @@ testUnless(
       ]);
     }),
 );
+
+const nobody = 65534;
+
+/** Why "nobody" cannot ask the doctor here: the checkout or Deno may lie where only root gets. */
+async function nobodyCannot(): Promise<string | null> {
+  if (Deno.uid() !== 0) return "only root can be somebody else";
+  let reason: string | null = "nobody cannot run Deno here";
+  await inFolder(async (folder) => {
+    await Deno.chown(folder, nobody, nobody);
+    const env = { DENO_DIR: folder, HOME: folder };
+    const ended = await doctor(["--help"], { uid: nobody, env })
+      .catch((error: Error) => ({ code: 1, message: error.message }));
+    if (ended.code === 0) reason = null;
+  });
+  return reason;
+}
+
+testUnless(
+  "doctor: what may be looked into, or ended, only by root",
+  missing("env", "sleep", "gcc") ?? await nobodyCannot(),
+  () =>
+    inFolder(async (folder) => {
+      const sleeper = await copyOf("sleep", folder, 0o4755);
+      const home = join(folder, "home");
+      await Deno.mkdir(home);
+      await Deno.chown(home, nobody, nobody);
+      await says([program("env"), sleeper, "1000"], 0, [
+        `ok    program       ${program("env")}: dynamic, glibc, ${Deno.build.arch}`,
+        "ok    loaded        malloc is hakmem's in env",
+        "warn  loaded        sleep may not be looked into: if it gained privileges, the loader dropped LD_PRELOAD; ask the doctor as root",
+        "ok    end           still running after 3 s, so it was ended; --for watches longer",
+      ], { args: ["--for", "3"], uid: nobody, env: { DENO_DIR: home, HOME: home } });
+      const waiter = join(folder, "wait");
+      await compile(["gcc"], "wait.c", waiter);
+      await Deno.chmod(waiter, 0o4755);
+      try {
+        await says([waiter], 1, [
+          `ok    program       ${waiter}: dynamic, glibc, ${Deno.build.arch}`,
+          `bad   program       ${waiter} is setuid, so the loader drops LD_PRELOAD, and hakmem heeds no HAKMEM_* variable; run it as the user whose rights it needs, from a copy without the privilege`,
+          "warn  end           still running after 0.5 s, with more rights than ours; end it yourself",
+        ], { args: ["--for", "0.5"], uid: nobody, env: { DENO_DIR: home, HOME: home } });
+      } finally {
+        endProgram(waiter);
+      }
+    }),
+);
+
+/** Ends every process of a program; the doctor could not. */
+function endProgram(path: string): void {
+  for (const { name } of Deno.readDirSync("/proc")) {
+    if (!/^\d+$/.test(name)) continue;
+    try {
+      if (Deno.readLinkSync(`/proc/${name}/exe`) === path) Deno.kill(Number(name), "SIGKILL");
+    } catch (error) {
+      // A kernel thread has no program, any process may end meanwhile, and in a container some are hidden from root.
+      const other = error instanceof Deno.errors.NotFound ||
+        error instanceof Deno.errors.PermissionDenied;
+      if (!other) throw error;
+    }
+  }
+}
 
 async function copyOf(name: string, folder: string, mode: number): Promise<string> {
   const path = join(folder, name);

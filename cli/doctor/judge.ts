@@ -77,6 +77,18 @@ export function judge(
     const { why, mend } = obstacleToStray(stray, object);
     inactive.set(stray.program, bad("loaded", `${stray.program} ${why}`, mend));
   }
+  const command = basename(start.program);
+  for (const name of watched.hidden) {
+    if (command.startsWith(name) && isExplained(start, started)) continue;
+    inactive.set(
+      name,
+      warn(
+        "loaded",
+        `${name} may not be looked into: if it gained privileges, the loader dropped LD_PRELOAD`,
+        "ask the doctor as root",
+      ),
+    );
+  }
   if (active.size > 0) {
     findings.push(ok("loaded", `malloc is hakmem's in ${[...active].join(", ")}`));
   }
@@ -85,7 +97,7 @@ export function judge(
     findings.push(
       bad(
         "loaded",
-        `the loader said nothing of ${basename(start.program)}`,
+        `the loader said nothing of ${command}`,
         "try a command that runs longer",
       ),
     );
@@ -188,7 +200,14 @@ function obstacleToStray(
 }
 
 /** How the command ended; null if there is nothing to say. */
-function judgeEnd({ status, lastLine }: Watched, seconds: number): Finding | null {
+function judgeEnd({ status, over, lastLine }: Watched, seconds: number): Finding | null {
+  if (!over) {
+    return warn(
+      "end",
+      `still running after ${seconds} s, with more rights than ours`,
+      "end it yourself",
+    );
+  }
   if (status === null) {
     return ok("end", `still running after ${seconds} s, so it was ended; --for watches longer`);
   }

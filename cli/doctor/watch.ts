@@ -7,7 +7,7 @@
  *
  * @module
  */
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { processesBelow, signalDescendants } from "../child.ts";
 import { type Elf, readElf } from "../elf.ts";
 import { Exit } from "../errors.ts";
@@ -47,12 +47,16 @@ export interface Watched {
   log: LoaderLog;
   /** Processes without hakmem, one a program. */
   strays: Stray[];
+  /** The names of processes that may not be looked into, and left nothing in the log. */
+  hidden: string[];
   /** What the loader complained of: each object that it left out, and its words. */
   complaints: { object: string; text: string }[];
   /** The last line that the command wrote to standard error; empty if it wrote none. */
   lastLine: string;
   /** How it ended; null if it had to be ended. */
   status: Deno.CommandStatus | null;
+  /** Whether it has ended. */
+  over: boolean;
 }
 
 const pollMs = 20;
@@ -62,6 +66,8 @@ const graceMs = 2000;
 const outputMax = 65536;
 /** The kind of number by which the kernel tells a program that it gained privileges. */
 const secureKind = 23;
+/** The kernel keeps no more of a program's name. */
+const nameMax = 15;
 const interrupts = { SIGINT: 130, SIGTERM: 143 } as const;
 
 /** Runs a command to its end, or for a time. Returns what the system says if it does not start it. */
@@ -95,6 +101,7 @@ async function watchInto(logs: string, options: WatchOptions): Promise<Watched |
     return (): void => Deno.removeSignalListener(signal, stop);
   });
   const strays = new Map<string, Stray>();
+  const hidden = new Map<number, string>();
   let status: Deno.CommandStatus | null = null;
   const ended = child.status.then((value) => void (status = value));
   try {
@@ -103,20 +110,26 @@ async function watchInto(logs: string, options: WatchOptions): Promise<Watched |
       for (const pid of processesBelow(Deno.pid)) {
         const stray = lookAt(pid, options.isHakmem);
         if (stray !== null) strays.set(stray.program, stray);
+        const name = hiddenName(pid);
+        if (name !== null) hidden.set(pid, name);
       }
       await Promise.race([ended, delay(pollMs)]);
     }
     const natural: Deno.CommandStatus | null = status;
-    if (natural === null) await endAll(ended);
+    const over = natural !== null || await endAll(ended);
     // Whatever it left in the background may hold the pipe open.
     await Promise.race([output.done, delay(graceMs)]);
     if (interrupted !== null) throw new Exit(interrupts[interrupted]);
+    const log = await readLoaderLog(logs);
+    const started = new Set(log.images.map((image) => basename(image.program).slice(0, nameMax)));
     return {
       pid: child.pid,
-      log: await readLoaderLog(logs),
+      log,
       strays: [...strays.values()],
+      hidden: [...new Set(hidden.values())].filter((name) => !started.has(name)),
       ...readOutput(output.text()),
       status: natural,
+      over,
     };
   } finally {
     for (const remove of listeners) remove();
@@ -134,15 +147,15 @@ function spawn(program: string, options: Deno.CommandOptions): Deno.ChildProcess
   }
 }
 
-/** Ends every process below this one. */
-async function endAll(ended: Promise<void>): Promise<void> {
-  signalDescendants("SIGTERM");
+/** Ends every process below this one. Returns whether the command has ended then. */
+async function endAll(ended: Promise<void>): Promise<boolean> {
   let over = false;
-  await Promise.race([ended.then(() => void (over = true)), delay(graceMs)]);
-  if (!over) {
-    signalDescendants("SIGKILL");
-    await ended;
+  for (const signal of ["SIGTERM", "SIGKILL"] as const) {
+    signalDescendants(signal);
+    await Promise.race([ended.then(() => void (over = true)), delay(graceMs)]);
+    if (over) return true;
   }
+  return false;
 }
 
 /** What a process is, if it is one without hakmem for certain; null otherwise, also while it is being loaded. */
@@ -168,18 +181,32 @@ function lookAt(pid: number, isHakmem: (path: string) => boolean): Stray | null 
   };
 }
 
-/** What is read of a process; null when it has ended, or belongs to somebody else. */
+/** The name of a process that may not be looked into; null for any other. */
+function hiddenName(pid: number): string | null {
+  try {
+    Deno.readLinkSync(`/proc/${pid}/exe`);
+    return null;
+  } catch (error) {
+    if (isGone(error)) return null;
+    if (!(error instanceof Deno.errors.PermissionDenied)) throw error;
+  }
+  return ofProcess(() => Deno.readTextFileSync(`/proc/${pid}/comm`))?.trim() ?? null;
+}
+
+/** What is read of a process; null when it has ended, or may not be looked into. */
 function ofProcess<T>(read: () => T): T | null {
   try {
     return read();
   } catch (error) {
-    const gone = error instanceof Deno.errors.NotFound ||
-      error instanceof Deno.errors.PermissionDenied ||
-      // ESRCH, which Deno has no class for: it ended between the opening and the reading.
-      error instanceof Error && error.message.includes("(os error 3)");
-    if (gone) return null;
+    if (isGone(error) || error instanceof Deno.errors.PermissionDenied) return null;
     throw error;
   }
+}
+
+function isGone(error: unknown): boolean {
+  return error instanceof Deno.errors.NotFound ||
+    // ESRCH, which Deno has no class for: it ended between the opening and the reading.
+    error instanceof Error && error.message.includes("(os error 3)");
 }
 
 function readOutput(text: string): Pick<Watched, "complaints" | "lastLine"> {
