@@ -4,7 +4,7 @@
  * @module
  */
 import { whyNotPreloadable } from "../../bench/sweep/allocators.ts";
-import { bad, type Finding, ok } from "./finding.ts";
+import { bad, type Finding, ok, warn } from "./finding.ts";
 
 /** An environment variable that hakmem heeds. */
 export interface Setting {
@@ -39,6 +39,13 @@ export function checkSettings(env: Readonly<Record<string, string>>): Finding[] 
 }
 
 function checkValue({ name, values }: Setting, value: string): Finding {
+  if (value === "") {
+    return warn(
+      "settings",
+      `${name} is empty, which counts as unset`,
+      "give it a value, or unset it",
+    );
+  }
   const fault = whatIsWrong(values, value);
   if (fault === null) return ok("settings", `${name}=${value}`);
   const wanted = values === null
