@@ -31,7 +31,10 @@ async function main(args: string[]): Promise<number> {
   }
   try {
     const command = await load(name);
-    if (rest.some((arg) => arg === "--help" || arg === "-h")) {
+    // What comes after "--" is for a program that the command runs.
+    const end = rest.indexOf("--");
+    const own = end < 0 ? rest : rest.slice(0, end);
+    if (own.some((arg) => arg === "--help" || arg === "-h")) {
       console.log(command.usage);
       return 0;
     }

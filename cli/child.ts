@@ -80,7 +80,21 @@ export function writeOut(to: { writeSync(piece: Uint8Array): number }, piece: Ui
 }
 
 /** Sends a signal to every process below this one. */
-function signalDescendants(signal: Deno.Signal): void {
+export function signalDescendants(signal: Deno.Signal): void {
+  for (const pid of processesBelow(Deno.pid)) {
+    try {
+      Deno.kill(pid, signal);
+    } catch (error) {
+      // It ended between the look and the signal, or has rights that we have not.
+      const beyond = error instanceof Deno.errors.NotFound ||
+        error instanceof Deno.errors.PermissionDenied;
+      if (!beyond) throw error;
+    }
+  }
+}
+
+/** The ids of all processes below one, children before their own children. */
+export function processesBelow(ancestor: number): number[] {
   const childrenOf = new Map<number, number[]>();
   for (const entry of Deno.readDirSync("/proc")) {
     const pid = Number(entry.name);
@@ -91,16 +105,9 @@ function signalDescendants(signal: Deno.Signal): void {
     if (siblings === undefined) childrenOf.set(parent, [pid]);
     else siblings.push(pid);
   }
-  const below = [...childrenOf.get(Deno.pid) ?? []];
+  const below = [...childrenOf.get(ancestor) ?? []];
   for (const pid of below) below.push(...childrenOf.get(pid) ?? []);
-  for (const pid of below) {
-    try {
-      Deno.kill(pid, signal);
-    } catch (error) {
-      // It ended between the look and the signal.
-      if (!(error instanceof Deno.errors.NotFound)) throw error;
-    }
-  }
+  return below;
 }
 
 /** The parent of a process, or `null` if the process has ended. */
@@ -111,7 +118,7 @@ function parentOf(pid: number): number | null {
   } catch (error) {
     if (error instanceof Deno.errors.NotFound) return null;
     // ESRCH, which Deno has no class for: it ended between the opening and the reading.
-    if (error instanceof Error && error.message.endsWith("(os error 3)")) return null;
+    if (error instanceof Error && error.message.includes("(os error 3)")) return null;
     throw error;
   }
   // "PID (NAME) STATE PARENT …": the name may itself hold spaces and parentheses.

@@ -33,3 +33,21 @@ export function binary(name: string): string {
 export function callerPath(path: string): string {
   return resolve(Deno.env.get("INIT_CWD") ?? Deno.cwd(), path);
 }
+
+/** The absolute path of a program, or `null` where `PATH` has none of that name. */
+export function findProgram(name: string): string | null {
+  for (const directory of (Deno.env.get("PATH") ?? "").split(":")) {
+    if (directory === "") continue;
+    const path = join(directory, name);
+    try {
+      const { isFile, mode } = Deno.statSync(path);
+      if (isFile && ((mode ?? 0) & 0o111) !== 0) return path;
+    } catch (error) {
+      const absent = error instanceof Deno.errors.NotFound ||
+        error instanceof Deno.errors.PermissionDenied ||
+        error instanceof Deno.errors.NotADirectory;
+      if (!absent) throw error;
+    }
+  }
+  return null;
+}

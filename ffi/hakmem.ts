@@ -447,6 +447,24 @@ export class Hakmem implements Disposable {
     return readStats(this.#open());
   }
 
+  /**
+   * Whether hakmem is the malloc of this process, by `LD_PRELOAD`. What this class allocates comes from
+   * hakmem in any case; this tells of the memory of Deno itself and of other libraries.
+   *
+   * @returns `false` too if hakmem was loaded but another malloc comes before it. `./hak doctor` says why.
+   *
+   * @example
+   * ```ts
+   * import { Hakmem } from "@hakmem/hakmem";
+   *
+   * using hak = Hakmem.open();
+   * console.log(hak.isActive() ? "malloc is hakmem's" : "malloc is the system's");
+   * ```
+   */
+  isActive(): boolean {
+    return this.#open().hak_is_active() === 1;
+  }
+
   #open(): Native {
     if (this.#native === null) throw new HakmemError("Cannot call hakmem: the library is closed");
     return this.#native;

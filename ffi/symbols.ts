@@ -35,6 +35,8 @@ export const symbols = {
   hak_purge: { parameters: [], result: "usize" },
   // enum hak_result hak_stats(void *stats, size_t size)
   hak_stats: { parameters: ["buffer", "usize"], result: "i32" },
+  // int hak_is_active(void)
+  hak_is_active: { parameters: [], result: "i32" },
   // const char *hak_version(void)
   hak_version: { parameters: [], result: "pointer" },
   // const char *hak_abi_manifest(void)
@@ -60,6 +62,7 @@ export const abi = {
     hak_tiny_magazine_flush_all: "void hak_tiny_magazine_flush_all(void)",
     hak_purge: "size_t hak_purge(void)",
     hak_stats: "enum hak_result hak_stats(void *stats, size_t size)",
+    hak_is_active: "int hak_is_active(void)",
     hak_version: "const char *hak_version(void)",
     hak_abi_manifest: "const char *hak_abi_manifest(void)",
   },

@@ -470,6 +470,7 @@ const methods: Record<string, (hak: Hakmem) => unknown> = {
   tinyMagazineFlushAll: (hak) => hak.tinyMagazineFlushAll(),
   purge: (hak) => hak.purge(),
   stats: (hak) => hak.stats(),
+  isActive: (hak) => hak.isActive(),
 };
 
 const closedError = { name: "HakmemError", message: "Cannot call hakmem: the library is closed" };
@@ -483,7 +484,7 @@ Deno.test("ffi: after closing every method throws, in new calls and in hot ones"
       for (let round = 0; round < 2; round++) {
         const hak = Hakmem.open();
         // These take long enough by themselves that the engine's part does not matter.
-        const calls = ["stats", "purge", "tinyClasses", "mallocBatch"].includes(name)
+        const calls = ["stats", "purge", "tinyClasses", "mallocBatch", "isActive"].includes(name)
           ? 300
           : untilHot;
         for (let i = 0; i < calls; i++) {

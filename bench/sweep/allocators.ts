@@ -4,6 +4,7 @@
  * @module
  */
 import { basename, join } from "node:path";
+import { type Elf, readElf } from "../../cli/elf.ts";
 import { callerPath, preloadLibrary } from "../../cli/paths.ts";
 import { UsageError } from "../../cli/errors.ts";
 import { knownAllocators, type SweepOptions } from "./options.ts";
@@ -47,7 +48,7 @@ export async function resolveAllocators(options: SweepOptions): Promise<Allocato
   }
   // A peer that is named is wanted, also where --allocators leaves it out.
   const names = [...new Set([...options.allocators ?? knownAllocators, ...named.keys()])];
-  const libraries = await libraryPaths();
+  const libraries = await libraryPaths(Object.values(peers).flatMap((peer) => peer.files));
   const allocators: Allocator[] = [];
   for (const name of names) {
     if (name === "system") {
@@ -94,9 +95,8 @@ function findPeer(name: string, libraries: readonly string[]): string | null {
   return null;
 }
 
-/** Every file that one of the peers might be: the loader's own list first, then the usual folders. */
-async function libraryPaths(): Promise<string[]> {
-  const wanted = Object.values(peers).flatMap((peer) => peer.files);
+/** Where shared objects of these names might be: the loader's own list first, then the usual folders. */
+export async function libraryPaths(wanted: readonly string[]): Promise<string[]> {
   const folders = [
     ...(Deno.env.get("LD_LIBRARY_PATH") ?? "").split(":").filter((folder) => folder !== ""),
     "/usr/local/lib",
@@ -140,24 +140,16 @@ async function loaderCache(): Promise<string[]> {
   return [];
 }
 
-const elf = {
-  machines: { x86_64: 62, aarch64: 183 },
-  sharedObject: 3,
-  dynamicSegment: 2,
-  flags1: 0x6ffffffbn,
-  flag1Executable: 0x08000000n,
-};
-
 /**
  * Whether the loader can preload a file into a program of this machine, told from its ELF headers.
  *
  * @returns What is wrong ("does not exist"), or null.
  */
 export function whyNotPreloadable(path: string): string | null {
-  let file: Uint8Array;
+  let elf: Elf | null;
   try {
     if (!Deno.statSync(path).isFile) return "is no file";
-    file = Deno.readFileSync(path);
+    elf = readElf(path);
   } catch (error) {
     if (error instanceof Deno.errors.NotFound || error instanceof Deno.errors.NotADirectory) {
       return "does not exist";
@@ -165,36 +157,11 @@ export function whyNotPreloadable(path: string): string | null {
     if (error instanceof Deno.errors.PermissionDenied) return "cannot be read";
     throw error;
   }
-  const view = new DataView(file.buffer, file.byteOffset, file.byteLength);
-  if (file.byteLength < 64 || view.getUint32(0) !== 0x7f454c46) return "is no ELF shared object";
-  // All machines that we run on have 64 bits and store the low byte first.
-  const [wide, littleEndian] = [file[4] === 2, file[5] === 1];
-  const machine = littleEndian ? view.getUint16(18, true) : 0;
-  if (!wide || machine !== elf.machines[Deno.build.arch]) {
+  if (elf === null) return "is no ELF shared object";
+  if (elf.machine !== Deno.build.arch) {
     return `is not built for this machine (${Deno.build.arch})`;
   }
-  if (view.getUint16(16, true) !== elf.sharedObject || isProgram(view)) {
-    return "is a program or an object file, no ELF shared object";
-  }
-  return null;
-}
-
-/** Position-independent programs have the type of a shared object; a flag in their dynamic section tells. */
-function isProgram(view: DataView): boolean {
-  const headers = Number(view.getBigUint64(32, true));
-  const headerSize = view.getUint16(54, true);
-  const headerCount = view.getUint16(56, true);
-  for (let index = 0; index < headerCount; index++) {
-    const header = headers + index * headerSize;
-    if (header + 56 > view.byteLength || view.getUint32(header, true) !== elf.dynamicSegment) {
-      continue;
-    }
-    const start = Number(view.getBigUint64(header + 8, true));
-    const end = Math.min(start + Number(view.getBigUint64(header + 32, true)), view.byteLength);
-    for (let entry = start; entry + 16 <= end; entry += 16) {
-      if (view.getBigUint64(entry, true) !== elf.flags1) continue;
-      return (view.getBigUint64(entry + 8, true) & elf.flag1Executable) !== 0n;
-    }
-  }
-  return false;
+  return elf.kind === "shared object"
+    ? null
+    : "is a program or an object file, no ELF shared object";
 }

@@ -14,7 +14,7 @@ export function describeMachine(libcVersion: string | null): Machine {
     memory_bytes: memoryInfo("MemTotal") ?? 0,
     kernel: `Linux ${Deno.osRelease()}`,
     libc: libcVersion === null ? "unknown" : `glibc ${libcVersion}`,
-    thp: hugePageMode(),
+    thp: hugePageModes().enabled ?? "unavailable",
   };
 }
 
@@ -39,7 +39,8 @@ export async function commitOf(folder: string): Promise<string> {
  * smallest cgroup limit above us.
  */
 export function availableMemoryBytes(): number {
-  return Math.min(memoryInfo("MemAvailable") ?? Infinity, ...cgroupRoom());
+  const room = cgroupLimits().map(({ roomBytes }) => roomBytes);
+  return Math.min(memoryInfo("MemAvailable") ?? Infinity, ...room);
 }
 
 function processorName(): string {
@@ -50,19 +51,38 @@ function processorName(): string {
   return name?.trim() || `unknown ${Deno.build.arch}`;
 }
 
-function hugePageMode(): string {
-  const text = readText("/sys/kernel/mm/transparent_hugepage/enabled") ?? "";
-  return /\[(\w+)\]/.exec(text)?.[1] ?? "unavailable";
+/** The modes of transparent huge pages by the names that the kernel has for them; none where it has none. */
+export function hugePageModes(): Record<string, string> {
+  const modes: Record<string, string> = {};
+  for (const name of ["enabled", "defrag", "shmem_enabled"]) {
+    const text = readText(`/sys/kernel/mm/transparent_hugepage/${name}`) ?? "";
+    const mode = /\[([\w+]+)\]/.exec(text)?.[1];
+    if (mode !== undefined) modes[name] = mode;
+  }
+  return modes;
 }
 
-function memoryInfo(field: string): number | null {
+/** A line of `/proc/meminfo` in bytes; null if this kernel does not have it. */
+export function memoryInfo(field: string): number | null {
   const text = readText("/proc/meminfo") ?? "";
   const kibibytes = new RegExp(`^${field}:\\s*(\\d+) kB$`, "m").exec(text)?.[1];
   return kibibytes === undefined ? null : Number(kibibytes) * 1024;
 }
 
-/** What each limited cgroup from ours up to the root still has room for, page cache counted as room. */
-function cgroupRoom(): number[] {
+/** A cgroup that limits memory. */
+export interface CgroupLimit {
+  /** Where its files lie. */
+  folder: string;
+  /** What it may use. */
+  limitBytes: number;
+  /** What it uses, page cache included. */
+  usedBytes: number;
+  /** What it may use in addition, page cache counted as room. */
+  roomBytes: number;
+}
+
+/** Each limited cgroup from ours up to the root. */
+export function cgroupLimits(): CgroupLimit[] {
   const versions = [
     { line: /^0::(.+)$/m, mount: "/sys/fs/cgroup", limit: "memory.max", used: "memory.current" },
     {
@@ -73,7 +93,7 @@ function cgroupRoom(): number[] {
     },
   ];
   const groups = readText("/proc/self/cgroup") ?? "";
-  const room: number[] = [];
+  const limits: CgroupLimit[] = [];
   for (const { line, mount, limit, used } of versions) {
     let group = line.exec(groups)?.[1];
     while (group !== undefined) {
@@ -83,12 +103,13 @@ function cgroupRoom(): number[] {
       if (limitBytes !== null && usedBytes !== null) {
         const statistics = readText(join(folder, "memory.stat")) ?? "";
         const cache = Number(/^(?:total_)?inactive_file (\d+)$/m.exec(statistics)?.[1] ?? 0);
-        room.push(Math.max(0, limitBytes - usedBytes + cache));
+        const roomBytes = Math.max(0, limitBytes - usedBytes + cache);
+        limits.push({ folder, limitBytes, usedBytes, roomBytes });
       }
       group = group === "/" ? undefined : dirname(group);
     }
   }
-  return room;
+  return limits;
 }
 
 function readNumber(path: string): number | null {
@@ -98,7 +119,7 @@ function readNumber(path: string): number | null {
 }
 
 /** A file's text; undefined where this kernel does not have it or does not show it. */
-function readText(path: string): string | undefined {
+export function readText(path: string): string | undefined {
   try {
     return Deno.readTextFileSync(path);
   } catch (error) {

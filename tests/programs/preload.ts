@@ -9,38 +9,17 @@
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { join } from "node:path";
-import { preloadLibrary } from "../../cli/paths.ts";
-import {
-  assertNotPreloaded,
-  assertPreloaded,
-  loaderDebug,
-  type PreloadExpectation,
-  readLoaderLog,
-} from "./loader_log.ts";
+import { loaderDebug, readLoaderLog } from "../../cli/loader_log.ts";
+import { findProgram, preloadLibrary } from "../../cli/paths.ts";
+import { assertNotPreloaded, assertPreloaded, type PreloadExpectation } from "./loader_log.ts";
+
+export { findProgram };
 
 /** A program that runs longer than this hangs; the slowest load here takes a tenth of it. */
 const usualTimeLimitSeconds = 120;
 
 /** The directory with the programs' own sources and scripts. */
 export const workDirectory: string = join(import.meta.dirname ?? ".", "work");
-
-/** The absolute path of a program, or `null` where `PATH` has none of that name. */
-export function findProgram(name: string): string | null {
-  for (const directory of (Deno.env.get("PATH") ?? "").split(":")) {
-    if (directory === "") continue;
-    const path = join(directory, name);
-    try {
-      const { isFile, mode } = Deno.statSync(path);
-      if (isFile && ((mode ?? 0) & 0o111) !== 0) return path;
-    } catch (error) {
-      const absent = error instanceof Deno.errors.NotFound ||
-        error instanceof Deno.errors.PermissionDenied ||
-        error instanceof Deno.errors.NotADirectory;
-      if (!absent) throw error;
-    }
-  }
-  return null;
-}
 
 /** Why a test that needs these programs cannot run here; `null` when it can. */
 export function missing(...programs: string[]): string | null {

@@ -106,6 +106,12 @@ struct hak_stats {
 /* Fills in as many fields of stats as size bytes hold. */
 enum hak_result hak_stats(void *stats, size_t size);
 
+/* 1 if hakmem is the malloc of this process: its plain malloc and free are those of libhakmem_preload.so. 0 if they
+ * are another's, also when libhakmem_preload.so was loaded but another malloc comes before it. libhakmem.so never is
+ * the process's malloc: it answers for the preloaded object. Allocates and frees a block of 1 byte to find out, and
+ * says 0 if there is no memory for it. Not for hot loops. */
+int hak_is_active(void);
+
 /* The version, such as "0.1.0". */
 const char *hak_version(void);
 

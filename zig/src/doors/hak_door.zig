@@ -7,6 +7,8 @@ const std = @import("std");
 const build_options = @import("build_options");
 const size_class = @import("../numbers/size_class.zig");
 const geometry = @import("../numbers/geometry.zig");
+const loader = @import("../platform/loader.zig");
+const page_map = @import("../memory/page_map.zig");
 const heap = @import("../allocator/heap.zig");
 const stats = @import("../seeing/stats.zig");
 const manifest = @import("abi_manifest.zig");
@@ -94,6 +96,22 @@ fn hak_stats(target: ?*anyopaque, size: usize) callconv(.c) Result {
     return .ok;
 }
 
+/// Asks by a block: the address of `malloc` does not tell, since a program at a fixed address that takes it lends
+/// an entry of its own to everybody.
+fn hak_is_active() callconv(.c) c_int {
+    const errno = std.c._errno();
+    const errno_before = errno.*;
+    defer errno.* = errno_before;
+    const malloc: *const fn (usize) callconv(.c) ?*anyopaque = @ptrCast(loader.find("malloc") orelse return 0);
+    const free: *const fn (?*anyopaque) callconv(.c) void = @ptrCast(loader.find("free") orelse return 0);
+    const block = malloc(1) orelse return 0;
+    defer free(block);
+    if (page_map.entry(@intFromPtr(block)) != 0) return 1;
+    // The process's malloc may be that of another hakmem: of the preloaded object, when this is the opened one.
+    const first: *const fn () callconv(.c) c_int = @ptrCast(loader.find("hak_is_active") orelse return 0);
+    return if (first == &hak_is_active) 0 else first();
+}
+
 fn hak_version() callconv(.c) [*:0]const u8 {
     return build_options.version;
 }
@@ -123,6 +141,7 @@ pub const functions = .{
     .{ "hak_tiny_magazine_flush_all", &hak_tiny_magazine_flush_all, .{} },
     .{ "hak_purge", &hak_purge, .{} },
     .{ "hak_stats", &hak_stats, .{ "stats", "size" } },
+    .{ "hak_is_active", &hak_is_active, .{} },
     .{ "hak_version", &hak_version, .{} },
     .{ "hak_abi_manifest", &hak_abi_manifest, .{} },
 };

@@ -1,4 +1,4 @@
-//! The dynamic loader: keeps this object in the process for good.
+//! The dynamic loader: keeps this object in the process for good, and tells which function a name means.
 //!
 //! The destructor of the thread key lies in it, threads may end after `dlclose`, and blocks may be in use then.
 
@@ -27,5 +27,10 @@ pub fn stayLoaded(address: *const anyopaque) void {
 /// The process finds this function under this name, so the object was there from the start, by LD_PRELOAD or by
 /// linking, and the loader will not unload it.
 pub fn isGlobal(name: [*:0]const u8, function: *const anyopaque) bool {
-    return dlsym(null, name) == function;
+    return find(name) == function;
+}
+
+/// The function that the process finds under this name. May allocate by libc's malloc if there is none.
+pub fn find(name: [*:0]const u8) ?*const anyopaque {
+    return dlsym(null, name);
 }

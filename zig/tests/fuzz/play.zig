@@ -270,6 +270,9 @@ fn shortThread(context: ?*anyopaque) callconv(.c) ?*anyopaque {
     player.stream = (1 << 20) + creator.player.worker.operation * lanes_max + creator.player.worker.number;
     player.brief = true;
     const made_by = creator.player.worker.operation;
+    // The first call in a thread has libc set up thread-local storage for an object opened late, and libc leaves
+    // ENOMEM behind where it found another way.
+    if (!settings.in_process) shared.family.free(shared.family.malloc(1));
     for (0..short_thread_actions) |number| player.perform(.draw(player.stream, number, made_by, 1));
     return null;
 }

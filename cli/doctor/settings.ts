@@ -1,0 +1,95 @@
+/**
+ * The `HAKMEM_*` variables: which there are, and what they may be.
+ *
+ * @module
+ */
+import { whyNotPreloadable } from "../../bench/sweep/allocators.ts";
+import { bad, type Finding, ok, warn } from "./finding.ts";
+
+/** An environment variable that hakmem heeds. */
+export interface Setting {
+  /** Its name. */
+  readonly name: string;
+  /** The values that it may have, or null for the absolute path of a shared object. */
+  readonly values: readonly string[] | null;
+}
+
+/** Every variable there is; docs/SETTINGS.md explains them. */
+export const settings: readonly Setting[] = [
+  { name: "HAKMEM_CHECK", values: ["0", "1"] },
+  { name: "HAKMEM_FOREIGN", values: ["abort", "ignore"] },
+  { name: "HAKMEM_LIB", values: null },
+];
+
+/** A name that is this near to a known one is taken for a slip of the fingers. */
+const slipMax = 3;
+
+/** Looks at the variables of an environment that are, or were meant to be, settings. */
+export function checkSettings(env: Readonly<Record<string, string>>): Finding[] {
+  const findings: Finding[] = [];
+  for (const [name, value] of Object.entries(env).sort()) {
+    const setting = settings.find((one) => one.name === name);
+    if (setting !== undefined) {
+      findings.push(checkValue(setting, value));
+    } else if (name.toUpperCase().startsWith("HAKMEM_") || nearest(name).distance <= 2) {
+      findings.push(unknownName(name));
+    }
+  }
+  return findings.length > 0 ? findings : [ok("settings", "no HAKMEM_* variable is set")];
+}
+
+function checkValue({ name, values }: Setting, value: string): Finding {
+  if (value === "") {
+    return warn(
+      "settings",
+      `${name} is empty, which counts as unset`,
+      "give it a value, or unset it",
+    );
+  }
+  const fault = whatIsWrong(values, value);
+  if (fault === null) return ok("settings", `${name}=${value}`);
+  const wanted = values === null
+    ? "the absolute path of a libhakmem.so"
+    : `one of ${values.join(", ")}`;
+  return bad("settings", `${name}=${value} ${fault}`, `it takes ${wanted}; or unset it`);
+}
+
+function whatIsWrong(values: readonly string[] | null, value: string): string | null {
+  if (values !== null) return values.includes(value) ? null : "is not valid";
+  if (!value.startsWith("/")) return "is no absolute path";
+  return whyNotPreloadable(value);
+}
+
+function unknownName(name: string): Finding {
+  const near = nearest(name);
+  const names = settings.map((one) => one.name).join(", ");
+  return bad(
+    "settings",
+    `${name} is no setting of hakmem`,
+    near.distance <= slipMax ? `did you mean ${near.name}?` : `the settings are ${names}`,
+  );
+}
+
+/** The known name that the fewest changes of one letter lead to, whatever the case. */
+function nearest(name: string): { name: string; distance: number } {
+  return settings
+    .map((one) => ({ name: one.name, distance: distance(name.toUpperCase(), one.name) }))
+    .reduce((best, one) => one.distance < best.distance ? one : best);
+}
+
+/** How many letters must be put in, taken out or replaced to make one word of another. */
+function distance(from: string, to: string): number {
+  let row = Array.from({ length: to.length + 1 }, (_, at) => at);
+  for (const [line, letter] of [...from].entries()) {
+    const next = [line + 1];
+    for (const [column, other] of [...to].entries()) {
+      next.push(Math.min(
+        (row[column] ?? 0) + (letter === other ? 0 : 1),
+        (row[column + 1] ?? 0) + 1,
+        (next[column] ?? 0) + 1,
+      ));
+    }
+    row = next;
+  }
+  return row.at(-1) ?? 0;
+}
