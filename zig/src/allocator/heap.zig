@@ -18,6 +18,7 @@ const page_map = @import("../memory/page_map.zig");
 const superslabs = @import("../memory/superslab.zig");
 const large = @import("../memory/large.zig");
 const huge = @import("../memory/huge.zig");
+const space = @import("../memory/space.zig");
 const central = @import("../motion/central.zig");
 const magazines = @import("../motion/magazine.zig");
 const lifecycle = @import("lifecycle.zig");
@@ -96,6 +97,18 @@ pub const Heap = extern struct {
         }
     }
 
+    /// Looks at the window that has the entry of a block which came by the slow path because the present one has not.
+    fn lookAt(heap: *Heap, address: usize, entry: u8) void {
+        if (heap.view.covers(address) and heap.view.coveredEntry(address) == entry) return;
+        const view = page_map.viewOf(address);
+        // A signal handler that frees in between must find a view of nothing, not half of two.
+        const count: *volatile usize = &heap.view.count;
+        count.* = 0;
+        @as(*volatile usize, &heap.view.origin).* = view.origin;
+        @as(*volatile usize, &heap.view.first).* = view.first;
+        count.* = view.count;
+    }
+
     fn followRequests(heap: *Heap) void {
         const wanted = flush_wanted.load(.monotonic);
         if (heap.flush_seen == wanted) return;
@@ -104,9 +117,8 @@ pub const Heap = extern struct {
     }
 };
 
-const no_view: page_map.View = .{ .origin = 0, .first = 0, .count = 0 };
-pub const empty_heap: Heap = .of(.empty, no_view);
-pub const dead_heap: Heap = .of(.dead, no_view);
+pub const empty_heap: Heap = .of(.empty, .none);
+pub const dead_heap: Heap = .of(.dead, .none);
 
 /// Counts requests that every thread flush its magazines at its next slow path.
 var flush_wanted: std.atomic.Value(u32) = .init(0);
@@ -238,8 +250,9 @@ fn reclaim() usize {
     }
     lifecycle.flushIdleHeaps();
     for (1..size_class.count + 1) |class| central.giveBackAll(@intCast(class));
-    huge.purge();
-    return superslabs.purge();
+    const bytes = superslabs.purge();
+    space.retry();
+    return bytes;
 }
 
 inline fn allocateOf(class: Class) ?[*]u8 {
@@ -305,6 +318,7 @@ noinline fn freeSlow(heap_found: *Heap, address: usize) void {
         .dead => return central.giveBack(entry, &.{address}, .keep_last),
     };
     if (heap.kind == .dead) return central.giveBack(entry, &.{address}, .keep_last);
+    heap.lookAt(address, entry);
     heap.followRequests();
     heap.setBusy(true);
     defer heap.setBusy(false);
@@ -350,8 +364,8 @@ fn allocateRunOrMapping(size: usize, alignment: usize) ?Block {
     if (size <= geometry.large_bytes_max and alignment <= geometry.granule_bytes) {
         return large.allocate(size);
     }
-    const address = huge.allocate(size, alignment) orelse return null;
-    return .{ .address = address, .zeroed = true };
+    const mapping = huge.allocate(size, alignment) orelse return null;
+    return .{ .address = mapping.address, .zeroed = mapping.zeroed };
 }
 
 comptime {

@@ -16,6 +16,7 @@ const metadata = @import("../memory/metadata.zig");
 const registry = @import("../memory/registry.zig");
 const superslabs = @import("../memory/superslab.zig");
 const huge = @import("../memory/huge.zig");
+const space = @import("../memory/space.zig");
 const central = @import("../motion/central.zig");
 const thread_slot = @import("../platform/thread_slot.zig");
 const locking = @import("../platform/lock.zig");
@@ -176,10 +177,10 @@ pub fn count() Counts {
 /// Every lock of the allocator, in lock order.
 fn allLocks() [locks_count]*Lock {
     return .{&lock} ++ central.locks() ++ huge.locks() ++ superslabs.locks() ++
-        page_map.locks() ++ registry.locks() ++ metadata.locks();
+        space.locks() ++ page_map.locks() ++ registry.locks() ++ metadata.locks();
 }
 
-const locks_count = 1 + @typeInfo(@TypeOf(central.locks())).array.len + 5;
+const locks_count = 1 + @typeInfo(@TypeOf(central.locks())).array.len + 6;
 
 /// glibc's lock of its list of open files, which its fork takes after our handler. A thread inside fflush(NULL)
 /// holds it and may wait for another that reads a line, and so for malloc: it must be taken before our locks. It

@@ -18,23 +18,33 @@ pub fn lastError() u32 {
     return @atomicLoad(u32, &last_error_number, .monotonic);
 }
 
-/// Tests make calls fail: the call numbered `refuse_from` and `refuse_count - 1` calls after it.
+/// The calls that the system may refuse.
+pub const Call = enum { map, unmap, release, small_pages, make_writable, resize, move, limit };
+
+/// Tests make calls fail: the call numbered `refuse_from` and `refuse_count - 1` calls after it, of those that are
+/// not spared.
 pub const Refusal = struct {
     calls: usize = 0,
     refuse_from: usize = std.math.maxInt(usize),
     refuse_count: usize = 0,
+    spared: std.EnumSet(Call) = .empty,
+    /// What was refused so far, so that a test can say that it left none out.
+    refused: std.EnumSet(Call) = .empty,
 
-    fn refuses(self: *Refusal) bool {
+    fn refuses(self: *Refusal, call: Call) bool {
+        if (self.spared.contains(call)) return false;
         self.calls += 1;
-        return self.calls >= self.refuse_from and self.calls - self.refuse_from < self.refuse_count;
+        if (self.calls < self.refuse_from or self.calls - self.refuse_from >= self.refuse_count) return false;
+        self.refused.insert(call);
+        return true;
     }
 };
 
 pub var refusal: if (builtin.is_test) Refusal else void = if (builtin.is_test) .{} else {};
 
-inline fn refused() bool {
+inline fn refused(call: Call) bool {
     if (!builtin.is_test) return false;
-    if (!refusal.refuses()) return false;
+    if (!refusal.refuses(call)) return false;
     @atomicStore(u32, &last_error_number, @backingInt(linux.E.NOMEM), .monotonic);
     return true;
 }
@@ -56,7 +66,7 @@ fn protectionFlags(protection: Protection) linux.PROT {
 
 /// Maps `bytes` of zeroed memory, at `hint` if the kernel finds that place free. Null when refused.
 pub fn map(bytes: usize, protection: Protection, hint: usize) ?usize {
-    if (refused()) return null;
+    if (refused(.map)) return null;
     const result = linux.mmap(
         @ptrFromInt(hint),
         bytes,
@@ -68,44 +78,26 @@ pub fn map(bytes: usize, protection: Protection, hint: usize) ?usize {
     return if (succeeded(result)) result else null;
 }
 
-/// As `map`, at a multiple of `alignment`, which is a power of two and at least a page.
-pub fn mapAligned(bytes: usize, alignment: usize, protection: Protection, hint: usize) ?usize {
-    assert(std.math.isPowerOfTwo(alignment));
-    const first = map(bytes, protection, hint) orelse return null;
-    if (first & (alignment - 1) == 0) return first;
-    _ = unmap(first, bytes);
-
-    const padded, const overflow = @addWithOverflow(bytes, alignment);
-    if (overflow != 0) return null;
-    const start = map(padded, protection, 0) orelse return null;
-    const aligned = std.mem.alignForward(usize, start, alignment);
-    // A refused trim leaves address space mapped that nobody touches: it costs no memory.
-    if (aligned != start) _ = unmap(start, aligned - start);
-    const end = aligned + bytes;
-    if (end != start + padded) _ = unmap(end, start + padded - end);
-    return aligned;
-}
-
 pub fn unmap(address: usize, bytes: usize) bool {
-    if (refused()) return false;
+    if (refused(.unmap)) return false;
     return succeeded(linux.munmap(@ptrFromInt(address), bytes));
 }
 
 /// Gives the pages back at once; they read as zero afterwards.
 pub fn release(address: usize, bytes: usize) bool {
-    if (refused()) return false;
+    if (refused(.release)) return false;
     return succeeded(linux.madvise(@ptrFromInt(address), bytes, linux.MADV.DONTNEED));
 }
 
 /// Keeps the kernel from backing the range with 2 MiB pages. A kernel without such pages refuses,
 /// which is as good.
 pub fn smallPages(address: usize, bytes: usize) void {
-    if (refused()) return;
+    if (refused(.small_pages)) return;
     _ = linux.madvise(@ptrFromInt(address), bytes, linux.MADV.NOHUGEPAGE);
 }
 
 pub fn makeWritable(address: usize, bytes: usize) bool {
-    if (refused()) return false;
+    if (refused(.make_writable)) return false;
     return succeeded(linux.mprotect(@ptrFromInt(address), bytes, protectionFlags(.read_write)));
 }
 
@@ -113,15 +105,16 @@ pub const Resized = enum { done, no_room, not_one_mapping };
 
 /// Grows or shrinks a mapping where it lies.
 pub fn resizeInPlace(address: usize, bytes: usize, new_bytes: usize) Resized {
-    if (refused()) return .no_room;
+    if (refused(.resize)) return .no_room;
     const result = linux.mremap(@ptrFromInt(address), bytes, new_bytes, .{}, null);
     if (succeeded(result)) return .done;
     return if (linux.errno(result) == .FAULT) .not_one_mapping else .no_room;
 }
 
-/// Unmaps the target of a move that failed. The kernel may have unmapped it already, as older ones do before they
-/// find that they cannot move; then the place is taken once more, so that nobody else's mapping is hit.
-pub fn unmapIfOurs(target: usize, bytes: usize) void {
+/// Takes the target of a move that failed once more, if the kernel has unmapped it already, as older ones do before
+/// they find that they cannot move: whoever unmaps it next must not hit somebody else's mapping.
+pub fn takeTargetAgain(target: usize, bytes: usize) void {
+    if (refused(.map)) return;
     _ = linux.mmap(
         @ptrFromInt(target),
         bytes,
@@ -130,13 +123,12 @@ pub fn unmapIfOurs(target: usize, bytes: usize) void {
         -1,
         0,
     );
-    _ = unmap(target, bytes);
 }
 
 /// Moves the pages of a mapping onto `target`, a mapping of the caller's own of `target_bytes`,
 /// which is replaced.
 pub fn move(address: usize, bytes: usize, target: usize, target_bytes: usize) bool {
-    if (refused()) return false;
+    if (refused(.move)) return false;
     return succeeded(linux.mremap(
         @ptrFromInt(address),
         bytes,
@@ -148,6 +140,7 @@ pub fn move(address: usize, bytes: usize, target: usize, target_bytes: usize) bo
 
 /// The bytes of address space that the process may have (RLIMIT_AS); the largest number when there is no limit.
 pub fn addressSpaceLimit() usize {
+    if (refused(.limit)) return std.math.maxInt(usize);
     var limit: linux.rlimit = undefined;
     if (!succeeded(linux.prlimit(0, .AS, null, &limit))) return std.math.maxInt(usize);
     return limit.cur;
@@ -216,17 +209,4 @@ test "os: a refused call is reported, and only the numbered ones are refused" {
     const third = map(1 << 16, .read_write, 0).?;
     try std.testing.expect(unmap(first, 1 << 16));
     try std.testing.expect(unmap(third, 1 << 16));
-}
-
-test "os: aligned mappings are aligned, zeroed and as long as asked" {
-    for ([_]usize{ 1 << 16, 1 << 21, 1 << 24 }) |alignment| {
-        const address = mapAligned(3 << 16, alignment, .read_write, 0).?;
-        defer _ = unmap(address, 3 << 16);
-        try std.testing.expectEqual(0, address % alignment);
-        const memory: [*]u8 = @ptrFromInt(address);
-        for (memory[0 .. 3 << 16]) |byte| if (byte != 0) return error.NotZero;
-        memory[(3 << 16) - 1] = 1;
-        try std.testing.expect(release(address, 3 << 16));
-        try std.testing.expectEqual(0, memory[(3 << 16) - 1]);
-    }
 }
