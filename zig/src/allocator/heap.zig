@@ -232,12 +232,14 @@ pub fn flushMagazine(class: Class) void {
 /// Returns every block in this thread's magazines, in all cold magazines and in those of ended threads, asks
 /// the other threads to do the same at their next slow path, and unmaps what became empty.
 pub fn flushMagazines() void {
-    _ = reclaim();
+    _ = purge();
 }
 
 /// Gives back to the OS all that is free and can be found without another thread's help. Returns the bytes.
 pub fn purge() usize {
-    return reclaim();
+    const bytes = reclaim();
+    space.retry();
+    return bytes;
 }
 
 fn reclaim() usize {
@@ -250,9 +252,7 @@ fn reclaim() usize {
     }
     lifecycle.flushIdleHeaps();
     for (1..size_class.count + 1) |class| central.giveBackAll(@intCast(class));
-    const bytes = superslabs.purge();
-    space.retry();
-    return bytes;
+    return superslabs.purge();
 }
 
 inline fn allocateOf(class: Class) ?[*]u8 {
@@ -277,7 +277,11 @@ noinline fn refillAndTake(heap_found: *Heap, class: Class) ?[*]u8 {
     // Memory is out. What lies unused in other classes may do.
     _ = reclaim();
     const again = refill(heap, class);
-    return if (again == 0) null else @ptrFromInt(again);
+    if (again != 0) return @ptrFromInt(again);
+    // Address space that is kept in other pieces than this takes may do too.
+    space.retry();
+    const last = refill(heap, class);
+    return if (last == 0) null else @ptrFromInt(last);
 }
 
 /// Brings blocks of a class into the magazine and takes one; 0 when there are none to be had.
@@ -357,6 +361,8 @@ noinline fn allocateAboveSmall(size: usize, alignment: usize) ?Block {
     if (thread_slot.get().kind == .empty and lifecycle.enter() == null) return null;
     if (allocateRunOrMapping(size, alignment)) |block| return block;
     _ = reclaim();
+    if (allocateRunOrMapping(size, alignment)) |block| return block;
+    space.retry();
     return allocateRunOrMapping(size, alignment);
 }
 

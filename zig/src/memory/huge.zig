@@ -64,7 +64,7 @@ pub fn free(address: usize) void {
     lock.unlock();
     const bytes = record.bytes;
     giveRecord(record);
-    space.unmap(address, bytes);
+    space.giveBack(address, bytes);
 }
 
 pub fn usableBytes(address: usize) usize {

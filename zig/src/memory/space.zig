@@ -2,7 +2,8 @@
 //!
 //! The kernel refuses to unmap the middle of a mapping when the process has as many mappings as it may. Such a range
 //! is kept here: its pages go back, neighbours are joined, and it is handed out again before the system is asked, for
-//! blocks of whatever size. `retry` tries again to unmap.
+//! blocks of whatever size. From then on everything that is given back is kept, until `retry` has unmapped it all: at
+//! that limit the kernel maps nothing new, so that what it takes could not be had again.
 //!
 //! A range that cannot be made writable as a whole (a program may have changed a part of its block) is only retried,
 //! never handed out.
@@ -76,10 +77,17 @@ pub fn map(bytes: usize, alignment: usize, hint: usize) ?Mapping {
     return .{ .address = aligned, .zeroed = true };
 }
 
-/// Takes back what lies between two page boundaries: the system gets it, or it is kept. Its pages go in any case
-/// but where they are locked.
+/// Takes back memory that served. Its pages go back to the system in any case but where they are locked.
+pub fn giveBack(address: usize, bytes: usize) void {
+    if (keptBytes() == 0) unmap(address, bytes) else keep(address, bytes);
+}
+
+/// Takes back memory that nobody has used yet, or that is to be no longer kept.
 pub fn unmap(address: usize, bytes: usize) void {
-    if (os.unmap(address, bytes)) return;
+    if (!os.unmap(address, bytes)) keep(address, bytes);
+}
+
+fn keep(address: usize, bytes: usize) void {
     const state: State = if (!os.makeWritable(address, bytes))
         .unusable
     else if (os.release(address, bytes))
@@ -227,7 +235,16 @@ test "space: what the system would not take is joined, and handed out again in o
         words[mebi / 8 - 1] = piece.address;
     }
     try std.testing.expectEqual(10, count);
-    unmap(base, 12 * mebi);
+
+    // Once a piece is kept, the others are too, and join it, though the system would take them.
+    os.refusal = .{ .refuse_from = 1, .refuse_count = 1 };
+    giveBack(base + 4 * mebi, 2 * mebi);
+    os.refusal = .{};
+    giveBack(base, 4 * mebi);
+    giveBack(base + 6 * mebi, 6 * mebi);
+    try std.testing.expectEqual(12 * mebi, keptBytes());
+    try std.testing.expectEqual(base, map(12 * mebi, 2 * mebi, 0).?.address);
+    giveBack(base, 12 * mebi);
     try std.testing.expectEqual(0, keptBytes());
 }
 

@@ -253,7 +253,7 @@ fn unmapDoomed() usize {
         lock.unlock();
 
         bytes += @as(usize, @popCount(superslab.dirty)) << geometry.granule_shift;
-        space.unmap(superslab.base, geometry.superslab_bytes);
+        space.giveBack(superslab.base, geometry.superslab_bytes);
         releaseWords(superslab);
         lock.lock();
         counts.unmapped_ever += 1;
