@@ -266,7 +266,8 @@ inline fn allocateOf(class: Class) ?[*]u8 {
 noinline fn refillAndTake(heap_found: *Heap, class: Class) ?[*]u8 {
     @branchHint(.unlikely);
     const heap = if (heap_found.kind != .empty) heap_found else heap: {
-        const entered = lifecycle.enter() orelse return null;
+        // Without memory for a heap, the shared slabs may still have a block.
+        const entered = lifecycle.enter() orelse break :heap @constCast(&dead_heap);
         // Entering may have allocated and freed, and left blocks in the magazine.
         const left = entered.magazines[class].pop();
         if (left != 0) return @ptrFromInt(left);
@@ -358,7 +359,8 @@ const Block = large.Block;
 /// A block with a run or a mapping of its own.
 noinline fn allocateAboveSmall(size: usize, alignment: usize) ?Block {
     if (size > geometry.request_bytes_max) return null;
-    if (thread_slot.get().kind == .empty and lifecycle.enter() == null) return null;
+    // Without memory for a heap there may still be some for the block.
+    if (thread_slot.get().kind == .empty) _ = lifecycle.enter();
     if (allocateRunOrMapping(size, alignment)) |block| return block;
     _ = reclaim();
     if (allocateRunOrMapping(size, alignment)) |block| return block;

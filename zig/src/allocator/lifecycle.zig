@@ -65,8 +65,9 @@ pub fn start() bool {
 fn handleForks() void {
     // Partner: itself, in another thread.
     if (fork_handled.swap(true, .monotonic)) return;
-    // Without handlers a child of a threaded parent may hang; there is no better answer to a full table.
-    _ = __register_atfork(beforeFork, afterForkInParent, afterForkInChild, null);
+    if (__register_atfork(beforeFork, afterForkInParent, afterForkInChild, null) == 0) return;
+    // No memory for the table. Without handlers a child of a threaded parent may hang, so the next thread tries.
+    fork_handled.store(false, .monotonic);
 }
 
 /// The object's constructor: runs before `main`, or in `dlopen`.
