@@ -142,7 +142,7 @@ const Paths = struct {
             for ([_]usize{ 64, 4096, 1 << 16, 1 << 17, 8 << 20 }) |alignment| {
                 const memory = heap.allocateAligned(size, alignment) orelse continue;
                 if (@intFromPtr(memory) % alignment != 0) return error.NotAligned;
-                @memset(memory[0..size], 0x5a);
+                memory[size - 1] = 1;
                 heap.free(memory);
             }
         }
@@ -153,7 +153,7 @@ const Paths = struct {
         const above = filled(4 << 20);
         var size: usize = 4 << 20;
         var block = filled(size);
-        for ([_]usize{ 8 << 20, 20 << 20, 6 << 20, 1 << 20, 300_000, 140_000, 50_000, 2 << 20 }) |wanted| {
+        for ([_]usize{ 5 << 20, 7 << 20, 3 << 20, 1 << 20, 300_000, 140_000, 50_000, 2 << 20 }) |wanted| {
             const memory = block orelse break;
             const moved = heap.resize(memory, wanted) orelse continue;
             for (moved[0..@min(size, wanted)]) |byte| if (byte != pattern) return error.ContentsLost;
@@ -167,7 +167,7 @@ const Paths = struct {
 
     /// Many superslabs, freed so that some are empty and others dirty.
     fn giveBack() !void {
-        var held: [400]?[*]u8 = undefined;
+        var held: [60]?[*]u8 = undefined;
         for (&held) |*block| block.* = filled(100_000);
         for (held, 0..) |block, at| if (at % 7 != 0) release(block, 100_000);
         heap.flushMagazine(size_class.of(100_000));

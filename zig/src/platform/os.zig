@@ -67,6 +67,11 @@ fn protectionFlags(protection: Protection) linux.PROT {
 /// Maps `bytes` of zeroed memory, at `hint` if the kernel finds that place free. Null when refused.
 pub fn map(bytes: usize, protection: Protection, hint: usize) ?usize {
     if (refused(.map)) return null;
+    if (injectedPageBytes()) |page_bytes| return mapOnPages(bytes, protection, hint, page_bytes);
+    return mapAnywhere(bytes, protection, hint);
+}
+
+fn mapAnywhere(bytes: usize, protection: Protection, hint: usize) ?usize {
     const result = linux.mmap(
         @ptrFromInt(hint),
         bytes,
@@ -78,13 +83,34 @@ pub fn map(bytes: usize, protection: Protection, hint: usize) ?usize {
     return if (succeeded(result)) result else null;
 }
 
+/// As a kernel with larger pages would.
+fn mapOnPages(bytes: usize, protection: Protection, hint: usize, page_bytes: usize) ?usize {
+    assert(bytes % page_bytes == 0);
+    const first = mapAnywhere(bytes, protection, hint) orelse return null;
+    if (first % page_bytes == 0) return first;
+    assert(succeeded(linux.munmap(@ptrFromInt(first), bytes)));
+    const start = mapAnywhere(bytes + page_bytes, protection, 0) orelse return null;
+    const address = std.mem.alignForward(usize, start, page_bytes);
+    if (address != start) assert(succeeded(linux.munmap(@ptrFromInt(start), address - start)));
+    const tail = start + page_bytes - address;
+    if (tail != 0) assert(succeeded(linux.munmap(@ptrFromInt(address + bytes), tail)));
+    return address;
+}
+
+/// The kernel takes nothing but whole pages: with those of 4 KiB, where most tests run, mistakes would not show.
+fn checkPages(address: usize, bytes: usize) void {
+    if (builtin.is_test) assert(address % pageBytes() == 0 and bytes % pageBytes() == 0 and bytes > 0);
+}
+
 pub fn unmap(address: usize, bytes: usize) bool {
+    checkPages(address, bytes);
     if (refused(.unmap)) return false;
     return succeeded(linux.munmap(@ptrFromInt(address), bytes));
 }
 
 /// Gives the pages back at once; they read as zero afterwards.
 pub fn release(address: usize, bytes: usize) bool {
+    checkPages(address, bytes);
     if (refused(.release)) return false;
     return succeeded(linux.madvise(@ptrFromInt(address), bytes, linux.MADV.DONTNEED));
 }
@@ -92,11 +118,13 @@ pub fn release(address: usize, bytes: usize) bool {
 /// Keeps the kernel from backing the range with 2 MiB pages. A kernel without such pages refuses,
 /// which is as good.
 pub fn smallPages(address: usize, bytes: usize) void {
+    checkPages(address, bytes);
     if (refused(.small_pages)) return;
     _ = linux.madvise(@ptrFromInt(address), bytes, linux.MADV.NOHUGEPAGE);
 }
 
 pub fn makeWritable(address: usize, bytes: usize) bool {
+    checkPages(address, bytes);
     if (refused(.make_writable)) return false;
     return succeeded(linux.mprotect(@ptrFromInt(address), bytes, protectionFlags(.read_write)));
 }
@@ -105,6 +133,8 @@ pub const Resized = enum { done, no_room, not_one_mapping };
 
 /// Grows or shrinks a mapping where it lies.
 pub fn resizeInPlace(address: usize, bytes: usize, new_bytes: usize) Resized {
+    checkPages(address, bytes);
+    checkPages(address, new_bytes);
     if (refused(.resize)) return .no_room;
     const result = linux.mremap(@ptrFromInt(address), bytes, new_bytes, .{}, null);
     if (succeeded(result)) return .done;
@@ -128,6 +158,8 @@ pub fn takeTargetAgain(target: usize, bytes: usize) void {
 /// Moves the pages of a mapping onto `target`, a mapping of the caller's own of `target_bytes`,
 /// which is replaced.
 pub fn move(address: usize, bytes: usize, target: usize, target_bytes: usize) bool {
+    checkPages(address, bytes);
+    checkPages(target, target_bytes);
     if (refused(.move)) return false;
     return succeeded(linux.mremap(
         @ptrFromInt(address),
@@ -153,7 +185,14 @@ extern fn getauxval(kind: usize) usize;
 
 /// The page size of the running kernel: 4, 16 or 64 KiB.
 pub fn pageBytes() usize {
-    return getauxval(at_pagesz);
+    return injectedPageBytes() orelse getauxval(at_pagesz);
+}
+
+/// The unit tests run once for each page size: their runner says which one to take for the kernel's.
+inline fn injectedPageBytes() ?usize {
+    if (!builtin.is_test) return null;
+    const root = @import("root");
+    return if (@hasDecl(root, "page_bytes")) root.page_bytes else null;
 }
 
 /// Sleeps while `word` holds `value`. Its partner is `wake`. A spurious return is allowed.
