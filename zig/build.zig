@@ -64,6 +64,13 @@ pub fn build(b: *std.Build) void {
         run.has_side_effects = true;
         test_step.dependOn(&run.step);
     }
+    // The same as if the kernel had larger pages.
+    for ([_][]const u8{ "16384", "65536" }) |page_bytes| {
+        const run = b.addRunArtifact(unit_tests);
+        run.setEnvironmentVariable("HAK_TEST_PAGE_BYTES", page_bytes);
+        run.has_side_effects = true;
+        test_step.dependOn(&run.step);
+    }
 }
 
 fn object(

@@ -12,7 +12,8 @@
 //!     return error.SkipZigTest;
 //!
 //! Each line leaves in one write, so that lines of a forked child or of another runner on the same
-//! pipe never mix. Two environment variables serve `./hak test`: with `HAK_TEST_STARTS` set, a
+//! pipe never mix. `HAK_TEST_PAGE_BYTES` is a page size for the tested code to take for the kernel's; it is added to
+//! the names of the tests. Two environment variables serve `./hak test`: with `HAK_TEST_STARTS` set, a
 //! line `plan COUNT` comes first and `start NAME` before each test, from which a reader knows
 //! which test a crashed run was in; `HAK_TEST_FILTER` holds a text, and only tests whose names
 //! contain it run.
@@ -30,6 +31,13 @@ pub const std_options: std.Options = .{ .logFn = log };
 /// test, and keeps no copy: it must be text that outlives the test, such as a literal.
 pub var skip_reason: ?[]const u8 = null;
 
+/// The page size that the tested code takes for the kernel's, where that is not to be asked.
+pub var page_bytes: ?usize = null;
+
+/// What is added to the names of the tests.
+var name_suffix: []const u8 = "";
+var suffix_buffer: [64]u8 = undefined;
+
 /// Errors logged by the running test. Tests may log from several threads.
 var errors_logged: std.atomic.Value(usize) = .init(0);
 
@@ -42,6 +50,11 @@ pub fn main(init: std.process.Init.Minimal) !void {
     const filter = environ.getPosix("HAK_TEST_FILTER") orelse "";
     const announce = environ.getPosix("HAK_TEST_STARTS") != null;
 
+    if (environ.getPosix("HAK_TEST_PAGE_BYTES")) |text| {
+        page_bytes = try std.fmt.parseInt(usize, text, 10);
+        name_suffix = try std.fmt.bufPrint(&suffix_buffer, " [pages of {s}]", .{text});
+    }
+
     if (announce) {
         var planned: usize = 0;
         for (builtin.test_functions) |case| {
@@ -53,7 +66,7 @@ pub fn main(init: std.process.Init.Minimal) !void {
     var failed: usize = 0;
     for (builtin.test_functions) |case| {
         if (!selected(case.name, filter)) continue;
-        if (announce) line("start {s}", .{case.name});
+        if (announce) line("start {s}{s}", .{ case.name, name_suffix });
         if (!run(case, init)) failed += 1;
     }
     if (failed > 0) std.process.exit(1);
@@ -88,21 +101,21 @@ fn run(case: std.builtin.TestFn, init: std.process.Init.Minimal) bool {
     const logged = errors_logged.load(.monotonic);
 
     if (result) |_| {} else |err| if (err != error.SkipZigTest) {
-        line("fail {s}: {t}", .{ case.name, err });
+        line("fail {s}{s}: {t}", .{ case.name, name_suffix, err });
         return false;
     }
     if (leaked > 0) {
-        line("fail {s}: {d} allocations were not freed", .{ case.name, leaked });
+        line("fail {s}{s}: {d} allocations were not freed", .{ case.name, name_suffix, leaked });
         return false;
     }
     if (logged > 0) {
-        line("fail {s}: {d} errors were logged", .{ case.name, logged });
+        line("fail {s}{s}: {d} errors were logged", .{ case.name, name_suffix, logged });
         return false;
     }
     if (result) |_| {
-        line("pass {s}", .{case.name});
+        line("pass {s}{s}", .{ case.name, name_suffix });
     } else |_| {
-        line("skip {s}: {s}", .{ case.name, skip_reason orelse "unsupported here" });
+        line("skip {s}{s}: {s}", .{ case.name, name_suffix, skip_reason orelse "unsupported here" });
     }
     return true;
 }

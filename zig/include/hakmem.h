@@ -98,7 +98,7 @@ struct hak_stats {
     uint64_t slab_fresh_bytes;        /* blocks of slabs that were never handed out */
     uint64_t huge_blocks;             /* count: blocks above 1 MiB, in use */
     uint64_t huge_bytes;              /* mapped for them */
-    uint64_t huge_stuck_bytes;        /* address space of freed ones that the OS would not take back */
+    uint64_t huge_stuck_bytes;        /* address space, of superslabs too, that the OS would not take back */
     uint64_t metadata_bytes;          /* mapped for the allocator's own records */
     uint64_t mapped_bytes;            /* superslabs, huge blocks and metadata together */
 };

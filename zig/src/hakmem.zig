@@ -43,6 +43,7 @@ test {
     _ = @import("memory/page_map.zig");
     _ = @import("memory/metadata.zig");
     _ = @import("memory/registry.zig");
+    _ = @import("memory/space.zig");
     _ = @import("memory/slab.zig");
     _ = @import("memory/superslab.zig");
     _ = @import("memory/large.zig");

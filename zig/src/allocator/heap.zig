@@ -18,6 +18,7 @@ const page_map = @import("../memory/page_map.zig");
 const superslabs = @import("../memory/superslab.zig");
 const large = @import("../memory/large.zig");
 const huge = @import("../memory/huge.zig");
+const space = @import("../memory/space.zig");
 const central = @import("../motion/central.zig");
 const magazines = @import("../motion/magazine.zig");
 const lifecycle = @import("lifecycle.zig");
@@ -106,6 +107,18 @@ pub const Heap = extern struct {
         }
     }
 
+    /// Looks at the window that has the entry of a block which came by the slow path because the present one has not.
+    fn lookAt(heap: *Heap, address: usize, entry: u8) void {
+        if (heap.view.covers(address) and heap.view.coveredEntry(address) == entry) return;
+        const view = page_map.viewOf(address);
+        // A signal handler that frees in between must find a view of nothing, not half of two.
+        const count: *volatile usize = &heap.view.count;
+        count.* = 0;
+        @as(*volatile usize, &heap.view.origin).* = view.origin;
+        @as(*volatile usize, &heap.view.first).* = view.first;
+        count.* = view.count;
+    }
+
     fn followRequests(heap: *Heap) void {
         const wanted = flush_wanted.load(.monotonic);
         if (heap.flush_seen == wanted) return;
@@ -114,10 +127,9 @@ pub const Heap = extern struct {
     }
 };
 
-const no_view: page_map.View = .{ .origin = 0, .first = 0, .count = 0 };
-pub const empty_heap: Heap = .of(.empty, no_view);
-pub const dead_heap: Heap = .of(.dead, no_view);
-pub const checked_heap: Heap = .of(.checked, no_view);
+pub const empty_heap: Heap = .of(.empty, .none);
+pub const dead_heap: Heap = .of(.dead, .none);
+pub const checked_heap: Heap = .of(.checked, .none);
 
 /// Counts requests that every thread flush its magazines at its next slow path.
 var flush_wanted: std.atomic.Value(u32) = .init(0);
@@ -265,12 +277,14 @@ pub fn flushMagazine(class: Class) void {
 /// Returns every block in this thread's magazines, in all cold magazines and in those of ended threads, asks
 /// the other threads to do the same at their next slow path, and unmaps what became empty.
 pub fn flushMagazines() void {
-    _ = reclaim();
+    _ = purge();
 }
 
 /// Gives back to the OS all that is free and can be found without another thread's help. Returns the bytes.
 pub fn purge() usize {
-    return reclaim();
+    const bytes = reclaim();
+    space.retry();
+    return bytes;
 }
 
 fn reclaim() usize {
@@ -288,7 +302,6 @@ fn reclaim() usize {
 /// As `purge`, but for what magazines hold.
 pub fn giveBackShared() usize {
     for (1..size_class.count + 1) |class| central.giveBackAll(@intCast(class));
-    huge.purge();
     return superslabs.purge();
 }
 
@@ -303,7 +316,8 @@ inline fn allocateOf(class: Class, size: usize, alignment: usize) ?[*]u8 {
 noinline fn refillAndTake(heap_found: *Heap, class: Class, size: usize, alignment: usize) ?[*]u8 {
     @branchHint(.unlikely);
     const heap = if (heap_found.kind != .empty) heap_found else heap: {
-        const entered = lifecycle.enter() orelse return null;
+        // Without memory for a heap, the shared slabs may still have a block.
+        const entered = lifecycle.enter() orelse break :heap @constCast(&dead_heap);
         // Entering may have allocated and freed, and left blocks in the magazine.
         const left = entered.magazines[class].pop();
         if (left != 0) return @ptrFromInt(left);
@@ -318,7 +332,11 @@ noinline fn refillAndTake(heap_found: *Heap, class: Class, size: usize, alignmen
     // Memory is out. What lies unused in other classes may do.
     _ = reclaim();
     const again = refill(heap, class);
-    return if (again == 0) null else @ptrFromInt(again);
+    if (again != 0) return @ptrFromInt(again);
+    // Address space that is kept in other pieces than this takes may do too.
+    space.retry();
+    const last = refill(heap, class);
+    return if (last == 0) null else @ptrFromInt(last);
 }
 
 /// Brings blocks of a class into the magazine and takes one; 0 when there are none to be had.
@@ -360,6 +378,7 @@ noinline fn freeSlow(address: usize, heap_found: *Heap) void {
         .dead => return central.giveBack(entry, &.{address}, .keep_last),
     };
     if (heap.kind == .dead) return central.giveBack(entry, &.{address}, .keep_last);
+    heap.lookAt(address, entry);
     heap.followRequests();
     heap.setBusy(true);
     defer heap.setBusy(false);
@@ -421,10 +440,12 @@ pub fn freeDirectly(address: usize) void {
 /// A block with a run or a mapping of its own.
 noinline fn allocateAboveSmall(size: usize, alignment: usize) ?Block {
     if (size > geometry.request_bytes_max) return null;
+    // Without memory for a heap there may still be some for the block.
     if (isChecked()) return check.allocate(size, alignment);
-    if (thread_slot.get().kind == .empty) return null;
     if (allocateRunOrMapping(size, alignment)) |block| return block;
     _ = reclaim();
+    if (allocateRunOrMapping(size, alignment)) |block| return block;
+    space.retry();
     return allocateRunOrMapping(size, alignment);
 }
 
@@ -432,8 +453,8 @@ fn allocateRunOrMapping(size: usize, alignment: usize) ?Block {
     if (size <= geometry.large_bytes_max and alignment <= geometry.granule_bytes) {
         return large.allocate(size);
     }
-    const address = huge.allocate(size, alignment) orelse return null;
-    return .{ .address = address, .zeroed = true };
+    const mapping = huge.allocate(size, alignment) orelse return null;
+    return .{ .address = mapping.address, .zeroed = mapping.zeroed };
 }
 
 comptime {

@@ -9,6 +9,9 @@ const lifecycle = @import("lifecycle.zig");
 const os = @import("../platform/os.zig");
 const central = @import("../motion/central.zig");
 const superslabs = @import("../memory/superslab.zig");
+const space = @import("../memory/space.zig");
+const metadata = @import("../memory/metadata.zig");
+const thread_slot = @import("../platform/thread_slot.zig");
 const geometry = @import("../numbers/geometry.zig");
 const size_class = @import("../numbers/size_class.zig");
 const stats = @import("../seeing/stats.zig");
@@ -102,6 +105,173 @@ test "heap: a system call refused anywhere gives null or a good block, and all i
     try std.testing.expectEqual(0, stats.gather().superslabs);
     const block = heap.allocate(100).?;
     heap.free(block);
+}
+
+extern fn fork() c_int;
+extern fn waitpid(pid: c_int, status: *c_int, options: c_int) c_int;
+extern fn _exit(status: c_int) noreturn;
+
+/// Every path that makes system calls, once: each block is filled, checked and freed, whether or not it could be had
+/// and could be changed.
+const Paths = struct {
+    const size_list = [_]usize{ 8, 100, 3000, 40_000, 131_072, 200_000, 1 << 20, 3 << 20 };
+
+    fn run() !void {
+        const thread = try std.Thread.spawn(.{}, threadWork, .{});
+        thread.join();
+        try blocks();
+        try largeAndHuge();
+        try giveBack();
+        try forked();
+    }
+
+    /// Its heap, its magazines, and their flush when it ends.
+    fn threadWork() void {
+        var held: [300]?[*]u8 = undefined;
+        for (&held, 0..) |*block, at| block.* = filled(size_list[at % 4]);
+        for (held, 0..) |block, at| release(block, size_list[at % 4]);
+    }
+
+    fn blocks() !void {
+        for (size_list) |size| {
+            release(filled(size), size);
+            if (heap.allocateZeroed(size)) |memory| {
+                for (memory[0..size]) |byte| if (byte != 0) return error.NotZero;
+                heap.free(memory);
+            }
+            for ([_]usize{ 64, 4096, 1 << 16, 1 << 17, 8 << 20 }) |alignment| {
+                const memory = heap.allocateAligned(size, alignment) orelse continue;
+                if (@intFromPtr(memory) % alignment != 0) return error.NotAligned;
+                memory[size - 1] = 1;
+                heap.free(memory);
+            }
+        }
+    }
+
+    fn largeAndHuge() !void {
+        // The second lies below the first and touches it, so that it must move to grow.
+        const above = filled(4 << 20);
+        var size: usize = 4 << 20;
+        var block = filled(size);
+        for ([_]usize{ 5 << 20, 7 << 20, 3 << 20, 1 << 20, 300_000, 140_000, 50_000, 2 << 20 }) |wanted| {
+            const memory = block orelse break;
+            const moved = heap.resize(memory, wanted) orelse continue;
+            for (moved[0..@min(size, wanted)]) |byte| if (byte != pattern) return error.ContentsLost;
+            @memset(moved[0..wanted], pattern);
+            block = moved;
+            size = wanted;
+        }
+        release(block, size);
+        release(above, 4 << 20);
+    }
+
+    /// Many superslabs, freed so that some are empty and others dirty.
+    fn giveBack() !void {
+        var held: [60]?[*]u8 = undefined;
+        for (&held) |*block| block.* = filled(100_000);
+        for (held, 0..) |block, at| if (at % 7 != 0) release(block, 100_000);
+        heap.flushMagazine(size_class.of(100_000));
+        _ = heap.purge();
+        for (held, 0..) |block, at| if (at % 7 == 0) release(block, 100_000);
+        heap.flushMagazines();
+    }
+
+    fn forked() !void {
+        const block = filled(1000);
+        const child = fork();
+        if (child == 0) {
+            release(block, 1000);
+            for (size_list) |size| release(filled(size), size);
+            _exit(0);
+        }
+        release(block, 1000);
+        if (child < 0) return error.NoFork;
+        var status: c_int = undefined;
+        if (waitpid(child, &status, 0) != child or status != 0) return error.ChildFailed;
+    }
+
+    const pattern = 0xa5;
+
+    fn filled(size: usize) ?[*]u8 {
+        const memory = heap.allocate(size) orelse return null;
+        @memset(memory[0..size], pattern);
+        return memory;
+    }
+
+    fn release(block: ?[*]u8, size: usize) void {
+        const memory = block orelse return;
+        for (memory[0..size]) |byte| if (byte != pattern) @panic("a block changed while it was in use");
+        heap.free(memory);
+    }
+};
+
+test "heap: any one system call refused, or all from it on, over every path; then memory serves other sizes" {
+    defer os.refusal = .{};
+    var refused: std.EnumSet(os.Call) = .empty;
+    for ([_]usize{ 1, std.math.maxInt(usize) }) |refuse_count| {
+        var number: usize = 1;
+        while (true) : (number += 1) {
+            heap.flushMagazines();
+            os.refusal = .{ .refuse_from = number, .refuse_count = refuse_count };
+            const result = Paths.run();
+            const calls = os.refusal.calls;
+            refused.setUnion(os.refusal.refused);
+            os.refusal = .{};
+            try result;
+            central.verify();
+            superslabs.verify();
+            // What could not be given back meanwhile goes now, and nothing is lost.
+            heap.flushMagazines();
+            const snapshot = stats.gather();
+            try std.testing.expectEqual(0, snapshot.superslabs + snapshot.huge_bytes + snapshot.dirty_bytes);
+            try std.testing.expectEqual(0, snapshot.magazine_bytes + snapshot.cold_bytes + space.keptBytes());
+            for (Paths.size_list) |size| Paths.release(Paths.filled(size) orelse return error.StillRefused, size);
+            if (calls < number) break;
+        }
+        try std.testing.expect(number > 40);
+    }
+    // The page map's own test refuses to tell the limit.
+    try std.testing.expect(refused.unionWith(.init(.{ .limit = true })).eql(.full));
+}
+
+test "heap: a thread that cannot have a heap is served from what is free" {
+    const Other = struct {
+        var served: std.atomic.Value(usize) = .init(0);
+        var without_heap: std.atomic.Value(usize) = .init(0);
+        var arrived: std.atomic.Value(usize) = .init(0);
+
+        fn work() void {
+            for ([_]usize{ 40, 5000, 200_000 }) |size| {
+                const block = heap.allocate(size) orelse continue;
+                @memset(block[0..size], 1);
+                heap.free(block);
+                _ = served.fetchAdd(1, .monotonic);
+            }
+            if (thread_slot.get().kind == .empty) _ = without_heap.fetchAdd(1, .monotonic);
+            // All stay until the last has come, so that none gets the heap of another.
+            // Partner: itself, in the other threads.
+            _ = arrived.fetchAdd(1, .acq_rel);
+            while (arrived.load(.acquire) < thread_count) std.atomic.spinLoopHint();
+        }
+
+        const thread_count = 16;
+    };
+    heap.flushMagazines();
+    const keeper = heap.allocate(40).?;
+    defer heap.free(keeper);
+    // No record can be had any more.
+    defer os.refusal = .{};
+    os.refusal = .{ .refuse_from = 1, .refuse_count = std.math.maxInt(usize) };
+    var records: [4096]?[*]align(64) u8 = @splat(null);
+    for (&records) |*record| record.* = metadata.allocate(@sizeOf(heap.Heap)) orelse break;
+    defer for (records) |record| if (record) |memory| metadata.free(memory, @sizeOf(heap.Heap));
+    try std.testing.expectEqual(null, records[records.len - 1]);
+
+    var threads: [Other.thread_count]std.Thread = undefined;
+    for (&threads) |*thread| thread.* = try std.Thread.spawn(.{}, Other.work, .{});
+    for (threads) |thread| thread.join();
+    try std.testing.expectEqual(3 * Other.thread_count, Other.served.raw);
+    try std.testing.expect(Other.without_heap.raw > 0);
 }
 
 test "heap: threads free each other's blocks, and nothing is left when they have ended" {

@@ -20,6 +20,7 @@ const metadata = @import("../memory/metadata.zig");
 const registry = @import("../memory/registry.zig");
 const superslabs = @import("../memory/superslab.zig");
 const huge = @import("../memory/huge.zig");
+const space = @import("../memory/space.zig");
 const central = @import("../motion/central.zig");
 const thread_slot = @import("../platform/thread_slot.zig");
 const settings = @import("../platform/settings.zig");
@@ -78,8 +79,9 @@ pub fn start() bool {
 fn handleForks() void {
     // Partner: itself, in another thread.
     if (fork_handled.swap(true, .monotonic)) return;
-    // Without handlers a child of a threaded parent may hang; there is no better answer to a full table.
-    _ = __register_atfork(beforeFork, afterForkInParent, afterForkInChild, null);
+    if (__register_atfork(beforeFork, afterForkInParent, afterForkInChild, null) == 0) return;
+    // No memory for the table. Without handlers a child of a threaded parent may hang, so the next thread tries.
+    fork_handled.store(false, .monotonic);
 }
 
 /// The object's constructor: runs before `main`, or in `dlopen`.
@@ -245,7 +247,7 @@ pub fn count() Counts {
 
 /// Every lock of the allocator, in lock order.
 const all_locks = .{&lock} ++ check.locks() ++ central.locks() ++ huge.locks() ++ superslabs.locks() ++
-    page_map.locks() ++ registry.locks() ++ metadata.locks();
+    space.locks() ++ page_map.locks() ++ registry.locks() ++ metadata.locks();
 
 /// glibc's lock of its list of open files, which its fork takes after our handler. A thread inside fflush(NULL)
 /// holds it and may wait for another that reads a line, and so for malloc: it must be taken before our locks. It

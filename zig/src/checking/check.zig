@@ -13,6 +13,7 @@ const os = @import("../platform/os.zig");
 const Lock = @import("../platform/lock.zig").Lock;
 const fatal = @import("../seeing/fatal.zig");
 const heap = @import("../allocator/heap.zig");
+const space = @import("../memory/space.zig");
 const stray = @import("../allocator/stray.zig");
 const records = @import("records.zig");
 const Record = records.Record;
@@ -123,6 +124,7 @@ fn allocateLocked(size: usize, alignment: usize) ?Block {
     const block = heap.allocateDirectly(wanted, front) orelse block: {
         while (release()) {}
         _ = heap.giveBackShared();
+        space.retry();
         break :block heap.allocateDirectly(wanted, front) orelse return null;
     };
     const record: Record = .{

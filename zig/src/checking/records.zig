@@ -22,7 +22,8 @@ pub const Record = extern struct {
     }
 };
 
-const slots_min = 1 << 12;
+/// Times the bytes of a record, whole pages of every size.
+const slots_min = 1 << 13;
 
 var slots: []Record = &.{};
 var used: usize = 0;
@@ -101,6 +102,10 @@ fn home(address: usize) usize {
 
 fn next(at: usize) usize {
     return (at + 1) & (slots.len - 1);
+}
+
+comptime {
+    assert(slots_min * @sizeOf(Record) % (64 * 1024) == 0);
 }
 
 test "records: random inserts, finds and removals agree with a model" {

@@ -10,6 +10,7 @@ const os = @import("../platform/os.zig");
 const metadata = @import("metadata.zig");
 const page_map = @import("page_map.zig");
 const registry = @import("registry.zig");
+const space = @import("space.zig");
 const Lock = @import("../platform/lock.zig").Lock;
 const fatal = @import("../seeing/fatal.zig");
 const canary = @import("../platform/canary.zig");
@@ -18,21 +19,15 @@ const assert = std.debug.assert;
 const Record = struct {
     address: usize,
     bytes: usize,
-    /// Links blocks whose unmapping the OS refused.
-    next: ?*Record,
 };
 
 pub const Counts = struct {
     blocks: usize = 0,
     bytes: usize = 0,
-    /// Address space of freed blocks that the OS would not unmap. It holds memory only if the OS would not take
-    /// that either (locked pages).
-    stuck_bytes: usize = 0,
 };
 
 var lock: Lock = .{};
 var counts: Counts = .{};
-var stuck: ?*Record = null;
 
 pub fn locks() [1]*Lock {
     return .{&lock};
@@ -44,21 +39,21 @@ pub fn count() Counts {
     return counts;
 }
 
-/// A zeroed block. Null when the OS refuses, or when rounding `bytes` up goes past the address space.
-pub fn allocate(bytes: usize, alignment: usize) ?usize {
+/// Null when the OS refuses, or when rounding `bytes` up goes past the address space.
+pub fn allocate(bytes: usize, alignment: usize) ?space.Mapping {
     const mapped = roundUp(bytes) orelse return null;
     const record: *Record = @ptrCast(metadata.allocate(@sizeOf(Record)) orelse return null);
-    const address = mapOurs(mapped, alignment, .read_write) orelse {
+    const mapping = mapOurs(mapped, alignment) orelse {
         giveRecord(record);
         return null;
     };
-    record.* = .{ .address = address, .bytes = mapped, .next = null };
+    record.* = .{ .address = mapping.address, .bytes = mapped };
     enter(record);
     lock.lock();
     defer lock.unlock();
     counts.blocks += 1;
     counts.bytes += mapped;
-    return address;
+    return mapping;
 }
 
 pub fn free(address: usize) void {
@@ -68,38 +63,9 @@ pub fn free(address: usize) void {
     counts.blocks -= 1;
     counts.bytes -= record.bytes;
     lock.unlock();
-    if (os.unmap(record.address, record.bytes)) {
-        giveRecord(record);
-        return;
-    }
-    // The kernel refuses to split a mapping when there are too many; later there may be fewer.
-    _ = os.release(record.address, record.bytes);
-    lock.lock();
-    defer lock.unlock();
-    counts.stuck_bytes += record.bytes;
-    record.next = stuck;
-    stuck = record;
-}
-
-/// Tries again to unmap what the OS refused to.
-pub fn purge() void {
-    lock.lock();
-    var list = stuck;
-    stuck = null;
-    counts.stuck_bytes = 0;
-    lock.unlock();
-    while (list) |record| {
-        list = record.next;
-        if (os.unmap(record.address, record.bytes)) {
-            giveRecord(record);
-            continue;
-        }
-        lock.lock();
-        defer lock.unlock();
-        counts.stuck_bytes += record.bytes;
-        record.next = stuck;
-        stuck = record;
-    }
+    const bytes = record.bytes;
+    giveRecord(record);
+    space.giveBack(address, bytes);
 }
 
 pub fn usableBytes(address: usize) usize {
@@ -118,17 +84,22 @@ pub fn resize(address: usize, bytes: usize) ?usize {
             setBytes(record, mapped);
             return address;
         },
-        .no_room => if (mapped < before) return address,
+        .no_room => if (mapped < before) {
+            // The kernel would not cut the mapping. The pages go all the same.
+            _ = os.release(address + mapped, before - mapped);
+            return address;
+        },
         // The program changed the protection or the advice of a part: it cannot be moved as one.
         .not_one_mapping => return if (mapped < before) address else null,
     }
 
     // The target is writable, so that its memory is accounted for and the move needs no more.
-    const target = mapOurs(mapped, geometry.superslab_bytes, .read_write) orelse return null;
+    const target = (mapOurs(mapped, geometry.superslab_bytes) orelse return null).address;
     leave(record);
     if (!os.move(address, before, target, mapped)) {
         if (!canary.is(.move_forgets)) enter(record);
-        os.unmapIfOurs(target, mapped);
+        os.takeTargetAgain(target, mapped);
+        space.unmap(target, mapped);
         return null;
     }
     record.address = target;
@@ -145,15 +116,10 @@ fn setBytes(record: *Record, bytes: usize) void {
 }
 
 /// Aligned space whose first granule the page map and the registry have room for.
-fn mapOurs(bytes: usize, alignment: usize, protection: os.Protection) ?usize {
-    const address = os.mapAligned(
-        bytes,
-        @max(alignment, geometry.superslab_bytes),
-        protection,
-        0,
-    ) orelse return null;
-    if (page_map.register(address, geometry.granule_bytes) and registry.prepare(address)) return address;
-    _ = os.unmap(address, bytes);
+fn mapOurs(bytes: usize, alignment: usize) ?space.Mapping {
+    const mapping = space.map(bytes, @max(alignment, geometry.superslab_bytes), 0) orelse return null;
+    if (page_map.register(mapping.address, geometry.granule_bytes) and registry.prepare(mapping.address)) return mapping;
+    space.unmap(mapping.address, bytes);
     return null;
 }
 
@@ -191,7 +157,7 @@ fn roundUp(bytes: usize) ?usize {
 test "huge: blocks are aligned, zero, keep their contents when they grow, and go back" {
     try std.testing.expect(page_map.start());
     const before = count();
-    var address = allocate(3 << 20, 16 << 20).?;
+    var address = allocate(3 << 20, 16 << 20).?.address;
     try std.testing.expectEqual(0, address % (16 << 20));
     var bytes: usize = 3 << 20;
     while (bytes < 400 << 20) {
@@ -216,13 +182,13 @@ test "huge: blocks are aligned, zero, keep their contents when they grow, and go
 
 test "huge: a block of which the program changed a part cannot be moved as one, and nothing is left behind" {
     try std.testing.expect(page_map.start());
-    const address = allocate(4 << 20, 1).?;
+    const address = allocate(4 << 20, 1).?.address;
     os.smallPages(address + (1 << 20), 1 << 20);
     @as(*u64, @ptrFromInt(address)).* = 42;
     for (0..4096) |_| try std.testing.expectEqual(null, resize(address, 1 << 35));
     // Were the target of each try left behind, this half of the address space would not be free.
-    const space = os.map(1 << 46, .none, 0).?;
-    try std.testing.expect(os.unmap(space, 1 << 46));
+    const half = os.map(1 << 46, .none, 0).?;
+    try std.testing.expect(os.unmap(half, 1 << 46));
     try std.testing.expectEqual(42, @as(*u64, @ptrFromInt(address)).*);
     free(address);
 }
@@ -230,15 +196,15 @@ test "huge: a block of which the program changed a part cannot be moved as one, 
 test "huge: a refused call leaves null or the block as it was; a refused unmap is made up for later" {
     try std.testing.expect(page_map.start());
     defer os.refusal = .{};
-    const other = allocate(2 << 20, 1).?;
+    const other = allocate(2 << 20, 1).?.address;
     defer free(other);
     for (1..6) |number| {
         os.refusal = .{ .refuse_from = number, .refuse_count = 100 };
         const block = allocate(5 << 20, 1);
         os.refusal = .{};
-        if (block) |address| free(address);
+        if (block) |mapping| free(mapping.address);
     }
-    const address = allocate(2 << 20, 1).?;
+    const address = allocate(2 << 20, 1).?.address;
     @as(*u64, @ptrFromInt(address)).* = 42;
     for (1..4) |number| {
         os.refusal = .{ .refuse_from = number, .refuse_count = 100 };
@@ -248,10 +214,25 @@ test "huge: a refused call leaves null or the block as it was; a refused unmap i
         try std.testing.expectEqual(2 << 20, usableBytes(address));
         try std.testing.expectEqual(42, @as(*u64, @ptrFromInt(address)).*);
     }
+    // A shrink that the kernel refuses leaves the block as long as it was, and the pages go.
+    const memory: [*]u8 = @ptrFromInt(address);
+    memory[(2 << 20) - 1] = 1;
+    os.refusal = .{ .refuse_from = 1, .refuse_count = 1 };
+    try std.testing.expectEqual(address, resize(address, 1 << 20).?);
+    os.refusal = .{};
+    try std.testing.expectEqual(2 << 20, usableBytes(address));
+    try std.testing.expectEqual(0, memory[(2 << 20) - 1]);
+    // What cannot be unmapped serves the next block, zeroed.
+    space.retry();
     os.refusal = .{ .refuse_from = 1, .refuse_count = 1 };
     free(address);
     os.refusal = .{};
-    try std.testing.expectEqual(2 << 20, count().stuck_bytes);
-    purge();
-    try std.testing.expectEqual(0, count().stuck_bytes);
+    try std.testing.expectEqual(2 << 20, space.keptBytes());
+    const again = allocate(2 << 20, 1).?;
+    try std.testing.expectEqual(address, again.address);
+    try std.testing.expect(again.zeroed);
+    try std.testing.expectEqual(0, memory[0]);
+    try std.testing.expectEqual(0, space.keptBytes());
+    free(address);
+    try std.testing.expectEqual(0, space.keptBytes());
 }

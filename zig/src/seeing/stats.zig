@@ -9,6 +9,7 @@ const size_class = @import("../numbers/size_class.zig");
 const central = @import("../motion/central.zig");
 const superslabs = @import("../memory/superslab.zig");
 const huge = @import("../memory/huge.zig");
+const space = @import("../memory/space.zig");
 const metadata = @import("../memory/metadata.zig");
 const registry = @import("../memory/registry.zig");
 const page_map = @import("../memory/page_map.zig");
@@ -41,7 +42,7 @@ pub const Stats = extern struct {
     slab_fresh_bytes: u64 = 0,
     huge_blocks: u64 = 0,
     huge_bytes: u64 = 0,
-    /// Freed huge blocks whose address space the OS would not take back; they hold no memory.
+    /// Address space of freed huge blocks and superslabs that the OS would not take back; it holds no memory.
     huge_stuck_bytes: u64 = 0,
     /// Mapped for the allocator's own records.
     metadata_bytes: u64 = 0,
@@ -75,10 +76,10 @@ pub fn gather() Stats {
     const mappings = huge.count();
     stats.huge_blocks = mappings.blocks;
     stats.huge_bytes = mappings.bytes;
-    stats.huge_stuck_bytes = mappings.stuck_bytes;
+    stats.huge_stuck_bytes = space.keptBytes();
     stats.metadata_bytes = pages.record_bytes + metadata.mappedBytes() + registry.mappedBytes() +
         page_map.writableBytes() + check.mappedBytes();
     stats.mapped_bytes = pages.mapped * geometry.superslab_bytes + mappings.bytes +
-        mappings.stuck_bytes + stats.metadata_bytes;
+        stats.huge_stuck_bytes + stats.metadata_bytes;
     return stats;
 }
