@@ -61,6 +61,7 @@ const Calls = struct {
     hak_tiny_magazine_flush_all: *const fn () callconv(.c) void,
     hak_purge: *const fn () callconv(.c) usize,
     hak_stats: *const fn (?*Stats, usize) callconv(.c) c_int,
+    hak_is_active: *const fn () callconv(.c) c_int,
     hak_version: *const fn () callconv(.c) ?[*:0]const u8,
     hak_abi_manifest: *const fn () callconv(.c) ?[*:0]const u8,
 };
@@ -867,6 +868,9 @@ const Statistics = struct {
     fn ofNull(trial: *Trial) Failure!void {
         try trial.expect("the result", @as(c_int, 1), trial.calls.hak_stats(null, 100));
     }
+    fn active(trial: *Trial) Failure!void {
+        try trial.expect("the answer", @as(c_int, 1), trial.calls.hak_is_active());
+    }
     fn version(trial: *Trial) Failure!void {
         if (trial.calls.hak_version() == null) return trial.fail("no version", .{});
     }
@@ -992,6 +996,7 @@ const rows = [_]Row{
         .errno_failure = keepsErrno(kept, Statistics.ofNull),
         .errno_success = keepsErrno(kept, Statistics.asMuchAsThereIs),
     },
+    onlySuccess(&.{"hak_is_active"}, kept, Statistics.active),
     onlySuccess(&.{"hak_version"}, kept, Statistics.version),
     onlySuccess(&.{"hak_abi_manifest"}, kept, Statistics.manifest),
 };
