@@ -178,3 +178,37 @@ test "page_map: every address has an entry, wild ones too, and windows refuse wh
         if (first > 0) try std.testing.expectEqual(0, entry((first << geometry.granule_shift) - 1));
     }
 }
+
+test "page_map: the last granules of every length of an address, up to 48 bits" {
+    try std.testing.expect(start());
+    const whole = current;
+    defer current = whole;
+    // As the platform has it: every address that it may hand out.
+    for (geometry.granule_shift + 2..geometry.address_bits + 1) |bits| try expectLastGranules(@intCast(bits));
+    // A window at the end of 48 bits, which another platform than this one may hand out.
+    const memory = os.map(piece_bytes, .read_write, 0).?;
+    defer _ = os.unmap(memory, piece_bytes);
+    const first = (1 << 48 >> geometry.granule_shift) - piece_bytes;
+    const pieces_before = writable_pieces;
+    defer writable_pieces = pieces_before;
+    writable_pieces[0] |= 1;
+    current = .{ .origin = memory -% first, .first = first, .count = piece_bytes };
+    try expectLastGranules(48);
+}
+
+fn expectLastGranules(bits: u6) !void {
+    const end = @as(usize, 1) << bits;
+    const address = end - 2 * geometry.granule_bytes;
+    try std.testing.expect(register(address, 2 * geometry.granule_bytes));
+    write(address, 1, 11);
+    write(address + geometry.granule_bytes, 1, 12);
+    defer write(address, 2, 0);
+    try std.testing.expectEqual(11, entry(address));
+    try std.testing.expectEqual(11, entry(address + geometry.granule_bytes - 1));
+    try std.testing.expectEqual(12, entry(address + geometry.granule_bytes));
+    try std.testing.expectEqual(12, entry(end - 1));
+    try std.testing.expectEqual(0, entry(end));
+    try std.testing.expectEqual(0, entry(address - 1));
+    // The same address with a tag in its upper byte is not ours.
+    try std.testing.expectEqual(0, entry(address | 0xb4 << 56));
+}

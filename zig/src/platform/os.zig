@@ -6,7 +6,12 @@
 
 const std = @import("std");
 const builtin = @import("builtin");
-const linux = std.os.linux;
+/// The calls in the form that Linux has them. Darwin answers in the same form.
+const linux = switch (builtin.os.tag) {
+    .linux => std.os.linux,
+    .macos => @import("darwin.zig"),
+    else => @compileError("no operating system layer for " ++ @tagName(builtin.os.tag)),
+};
 const assert = std.debug.assert;
 
 pub const Protection = enum { none, read, read_write };
@@ -160,6 +165,7 @@ extern fn getauxval(kind: usize) usize;
 
 /// The page size of the running kernel: 4, 16 or 64 KiB.
 pub fn pageBytes() usize {
+    if (builtin.os.tag != .linux) return linux.pageBytes();
     return getauxval(at_pagesz);
 }
 
@@ -175,6 +181,7 @@ pub fn wake(word: *const std.atomic.Value(u32)) void {
 /// Writes to standard error. What cannot be written is lost: there is nobody to tell. A pipe that nobody reads does
 /// not end the process: the signal of that is held back, and taken away if it came from here.
 pub fn writeError(text: []const u8) void {
+    if (builtin.os.tag != .linux) return linux.writeError(text);
     const pipe_signal = @as(u64, 1) << (@backingInt(linux.SIG.PIPE) - 1);
     const block = 0;
     const set_mask = 2;
