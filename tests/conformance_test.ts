@@ -7,7 +7,15 @@
  */
 import assert from "node:assert/strict";
 import { binary } from "../cli/paths.ts";
-import { type Door, hak, libc, missingFiles, preload, runNative } from "./native_support.ts";
+import {
+  type Door,
+  guarded,
+  hak,
+  libc,
+  missingFiles,
+  preload,
+  runNative,
+} from "./native_support.ts";
 
 const program = "hak-conformance";
 const zigControl: Door = { name: "Zig control", args: ["--zig"] };
@@ -25,6 +33,7 @@ const inapplicable = new Map<Door, string[]>([
     "zig-standard-suite",
   ]],
   [preload, ["unload", "zig-resize", "zig-standard-suite"]],
+  [guarded, ["unload", "zig-resize", "zig-standard-suite"]],
   [hak, [
     "free-sized",
     "memalign",
@@ -39,6 +48,7 @@ const inapplicable = new Map<Door, string[]>([
   [zigControl, [
     "aligned-alloc-bad-alignment",
     "batch",
+    "calloc-lazy",
     "calloc-overflow",
     "calloc-zeroed",
     "family-from-one-object",
@@ -52,7 +62,9 @@ const inapplicable = new Map<Door, string[]>([
     "posix-memalign",
     "posix-memalign-errors",
     "pvalloc",
+    "realloc-moves-pages",
     "realloc-null",
+    "realloc-shrink",
     "realloc-to-zero",
     "reallocarray",
     "reuse-across-sizes",
@@ -64,6 +76,21 @@ const inapplicable = new Map<Door, string[]>([
   ]],
 ]);
 
+/**
+ * Cases that HAKMEM_CHECK fails by design: fresh blocks are filled and freed ones wait, a resized block always moves, a
+ * block's usable size is the one asked for, and the guards and records of small blocks take more memory than they.
+ */
+const unlikeGuarded = [
+  "calloc-lazy",
+  "flush-gives-back",
+  "out-of-memory",
+  "realloc-moves-pages",
+  "realloc-shrink",
+  "realloc-to-zero",
+  "reuse-across-sizes",
+  "tiny-classes",
+];
+
 interface Listed {
   name: string;
   reason: string | null;
@@ -73,7 +100,7 @@ interface Listed {
 function listCases(door: Door): Listed[] {
   const output = new Deno.Command(binary(program), {
     args: ["--list", ...door.args],
-    env: door.preload === undefined ? {} : { LD_PRELOAD: door.preload },
+    env: { ...door.env, ...(door.preload === undefined ? {} : { LD_PRELOAD: door.preload }) },
   }).outputSync();
   const text = new TextDecoder().decode(output.stdout);
   assert.equal(output.code, 0, text + new TextDecoder().decode(output.stderr));
@@ -92,7 +119,7 @@ function expectedSubject(door: Door): RegExp {
   return new RegExp(`^subject ${kind}: ${RegExp.escape(path)}$`, "m");
 }
 
-const missing = missingFiles(program, [preload, hak]);
+const missing = missingFiles(program, [preload, guarded, hak]);
 if (missing.length > 0) {
   Deno.test("conformance: the programs are built", () => {
     assert.fail(`not built: ${missing.join(", ")}: run ./hak build`);
@@ -101,7 +128,7 @@ if (missing.length > 0) {
   for (const [door, lacking] of inapplicable) {
     const cases = listCases(door);
     for (const { name, reason } of cases) {
-      if (reason !== null) continue;
+      if (reason !== null || (door === guarded && unlikeGuarded.includes(name))) continue;
       Deno.test(`conformance, ${door.name}: ${name}`, async () => {
         const { code, text, command } = await runNative(program, door, [name]);
         assert.match(text, expectedSubject(door));

@@ -15,6 +15,8 @@ export interface Door {
   preload?: string;
   /** Arguments that choose the door. */
   args: string[];
+  /** Variables set for the program. */
+  env?: Record<string, string>;
 }
 
 /** What libc brings along: what fails here is a mistake of the test, or of libc. */
@@ -28,6 +30,13 @@ export const checked: Door = {
   name: "preload with assertions",
   preload: join(zigOut, "test", "libhakmem_preload_checked.so"),
   args: [],
+};
+
+/** hakmem with every block guarded, and with its assertions. */
+export const guarded: Door = {
+  ...checked,
+  name: "preload with HAKMEM_CHECK=1",
+  env: { HAKMEM_CHECK: "1" },
 };
 
 /** hakmem opened beside libc's malloc. */
@@ -66,7 +75,10 @@ export async function runNative(
   const words = [binary(program), ...args, ...door.args];
   const limit = addressSpaceKib === undefined ? "" : `ulimit -v ${addressSpaceKib} && `;
   // The shell sets the limit and the preload for the program alone, and gives way to it.
-  const variables = door.preload === undefined ? "" : `LD_PRELOAD=${quoted(door.preload)} `;
+  const variables = Object.entries({
+    ...door.env,
+    ...(door.preload === undefined ? {} : { LD_PRELOAD: door.preload }),
+  }).map(([name, value]) => `${name}=${quoted(value)} `).join("");
   const command = `${limit}${variables}exec ${words.map(quoted).join(" ")}`;
   const { LD_PRELOAD: _, ...env } = Deno.env.toObject();
   const output = await new Deno.Command("sh", {

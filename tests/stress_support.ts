@@ -4,10 +4,10 @@
  * @module
  */
 import assert from "node:assert/strict";
-import { checked, type Door, hak, libc, preload, runNative } from "./native_support.ts";
+import { checked, type Door, guarded, hak, libc, preload, runNative } from "./native_support.ts";
 
 /** The doors that every mode is run at, the control first. */
-export const stressDoors: Door[] = [libc, preload, checked, hak];
+export const stressDoors: Door[] = [libc, preload, checked, guarded, hak];
 
 /** How much of a mode is run. */
 export interface Amount {
@@ -15,7 +15,7 @@ export interface Amount {
   threads: number;
   /** Operations in the sense of the mode. */
   operations: number;
-  /** The same for libc, which only has to show that the test itself is sound. */
+  /** The same for libc, which only has to show that the test itself is sound, and for the slow guarded door. */
   control: number;
 }
 
@@ -26,7 +26,12 @@ export function stressTests(mode: string, { threads, operations, control }: Amou
       const seed = crypto.getRandomValues(new Uint32Array(1))[0];
       const { code, text, command } = await runNative("hak-stress", door, [
         ...["--mode", mode, "--seed", `${seed}`, "--threads", `${threads}`],
-        ...["--operations", `${door === libc ? control : operations}`, "--limit", "150"],
+        ...[
+          "--operations",
+          `${door === libc || door === guarded ? control : operations}`,
+          "--limit",
+          "150",
+        ],
       ]);
       assert.match(text, new RegExp(`^seed ${seed}\n`), `${text}\n${command}`);
       assert.match(text, new RegExp(`^ok ${mode}: `, "m"), `${text}\n${command}`);

@@ -57,12 +57,18 @@ pub fn build(b: *std.Build) void {
     const checked_install = b.addInstallArtifact(checked, .{ .dest_dir = .{ .override = .{ .custom = "test" } } });
     b.installArtifact(program(b, "hak-sweep-driver", "bench/sweep_driver.zig", target, .fast));
 
+    // The fuzzer has an allocator of its own, whose system calls it can refuse and in which it can plant bugs.
+    const fuzzer = program(b, "hak-fuzz", "tests/fuzz.zig", target, .safe);
+    fuzzer.root_module.addImport("allocator", module(b, "src/fuzz_target.zig", target, .safe, .{ .test_hooks = true }));
+
     const test_programs = b.step("test-programs", "Build what the Deno tests run");
     test_programs.dependOn(b.getInstallStep());
     test_programs.dependOn(&checked_install.step);
     for ([_]*std.Build.Step.Compile{
         program(b, "hak-conformance", "tests/conformance.zig", target, .safe),
+        program(b, "hak-semantics", "tests/semantics.zig", target, .safe),
         program(b, "hak-stress", "tests/stress.zig", target, .safe),
+        fuzzer,
     }) |each| test_programs.dependOn(&b.addInstallArtifact(each, .{}).step);
 
     const unit_tests = unitTests(b, target);
@@ -119,7 +125,7 @@ fn place(b: *std.Build, artifact: *std.Build.Step.Compile, dir: std.Build.Instal
 
 /// The unit tests run the conformance suite against the Zig allocator.
 fn unitTests(b: *std.Build, target: std.Build.ResolvedTarget) *std.Build.Step.Compile {
-    const root = module(b, "src/hakmem.zig", target, .safe, false);
+    const root = module(b, "src/hakmem.zig", target, .safe, .{});
     root.addAnonymousImport("suite", .{ .root_source_file = b.path("tests/suite.zig") });
     return b.addTest(.{
         .name = "unit-tests",
@@ -140,7 +146,7 @@ fn object(
     const library = b.addLibrary(.{
         .name = name,
         .linkage = .dynamic,
-        .root_module = module(b, root, target, optimize, initial_exec_slot),
+        .root_module = module(b, root, target, optimize, .{ .initial_exec_slot = initial_exec_slot }),
         .use_llvm = true,
         // LLD does not know Darwin's objects.
         .use_lld = target.result.os.tag != .macos,
@@ -156,10 +162,15 @@ fn module(
     root: []const u8,
     target: std.Build.ResolvedTarget,
     optimize: std.builtin.Optimize,
-    initial_exec_slot: bool,
+    choice: struct {
+        initial_exec_slot: bool = false,
+        /// System calls can be refused and bugs planted; never in what is shipped.
+        test_hooks: bool = false,
+    },
 ) *std.Build.Module {
     const options = b.addOptions();
-    options.addOption(bool, "initial_exec_slot", initial_exec_slot);
+    options.addOption(bool, "initial_exec_slot", choice.initial_exec_slot);
+    options.addOption(bool, "test_hooks", choice.test_hooks);
     options.addOption([:0]const u8, "version", version);
     const result = b.createModule(.{
         .root_source_file = b.path(root),

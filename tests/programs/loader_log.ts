@@ -49,6 +49,12 @@ const mallocFamily: ReadonlySet<string> = new Set([
   "valloc",
   "pvalloc",
   "malloc_usable_size",
+  "malloc_trim",
+  "mallinfo",
+  "mallinfo2",
+  "mallopt",
+  "malloc_stats",
+  "malloc_info",
 ]);
 
 // Namespace 0 is the program's: an audit library lives in another, with a libc and a malloc of its own.

@@ -2,8 +2,8 @@ import assert from "node:assert/strict";
 import { basename, dirname, join } from "node:path";
 import { preloadLibrary } from "../../cli/paths.ts";
 import { testUnless } from "../skip.ts";
+import { missingCompiler, preloadLibraries, runPreloaded, withCompiled } from "./compile.ts";
 import {
-  findProgram,
   missing,
   program,
   pythonInterpreter,
@@ -112,16 +112,15 @@ testUnless(
 );
 
 testUnless(
-  "LD_PRELOAD: a handler of SIGABRT that allocates when a double free is noticed",
+  "LD_PRELOAD: a handler of SIGABRT that forks and allocates when a double free is noticed",
   missingCompiler(),
   async () => {
     await withCompiled(["abort_handler.c"], [], async (executable) => {
-      const { code, stderr } = await new Deno.Command(executable, {
-        env: { LD_PRELOAD: preloadLibrary },
-        signal: AbortSignal.timeout(60_000),
-      }).output();
-      assert.match(new TextDecoder().decode(stderr), /^hakmem: bad pointer 0x[0-9a-f]+: [^\n]+\n$/);
-      assert.equal(code, 3);
+      for (const library of preloadLibraries) {
+        const { code, stderr } = await runPreloaded(executable, [], library);
+        assert.match(stderr, /^hakmem: double free: 0x[0-9a-f]+ [^\n]+\n$/);
+        assert.equal(code, 3);
+      }
     });
   },
 );
@@ -252,37 +251,6 @@ testUnless(
     });
   },
 );
-
-/** Zig, which compiles the C programs here as it does the library. */
-function zigCompiler(): string | null {
-  return Deno.env.get("ZIG") ?? findProgram("zig");
-}
-
-function missingCompiler(): string | null {
-  return missing() ?? (zigCompiler() === null ? "zig not on PATH" : null);
-}
-
-/** Compiles C sources of the work directory, and removes the result after its use. */
-async function withCompiled(
-  sources: string[],
-  options: string[],
-  use: (path: string) => Promise<void>,
-): Promise<void> {
-  const directory = await Deno.makeTempDir({ prefix: "hakmem-compiled-" });
-  try {
-    const output = join(directory, basename(sources[0] ?? "", ".c"));
-    const { success, stderr } = await new Deno.Command(zigCompiler() ?? "zig", {
-      args: [
-        ...["cc", "-std=gnu11", "-O1", "-Wall", "-Wextra", "-Werror", "-pthread", ...options],
-        ...["-o", output, ...sources.map((source) => join(workDirectory, source))],
-      ],
-    }).output();
-    assert.ok(success, new TextDecoder().decode(stderr));
-    await use(output);
-  } finally {
-    await Deno.remove(directory, { recursive: true });
-  }
-}
 
 /** A preload library that comes with glibc, beside libc itself. */
 function memusageLibrary(): string | null {

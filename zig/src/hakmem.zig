@@ -24,9 +24,8 @@ fn resize(_: *anyopaque, memory: []u8, _: std.mem.Alignment, new_len: usize, _: 
 }
 
 fn remap(_: *anyopaque, memory: []u8, alignment: std.mem.Alignment, new_len: usize, _: usize) ?[*]u8 {
-    if (new_len <= heap.usableBytes(memory.ptr)) return memory.ptr;
     // Moving keeps only the alignment that every block has.
-    if (alignment.toByteUnits() > 8) return null;
+    if (alignment.toByteUnits() > 8) return if (new_len <= heap.usableBytes(memory.ptr)) memory.ptr else null;
     return heap.resize(memory.ptr, new_len);
 }
 
@@ -40,6 +39,7 @@ test {
     _ = @import("numbers/bitmap.zig");
     _ = @import("platform/os.zig");
     _ = @import("platform/lock.zig");
+    _ = @import("platform/settings.zig");
     _ = @import("memory/page_map.zig");
     _ = @import("memory/metadata.zig");
     _ = @import("memory/registry.zig");
@@ -49,8 +49,10 @@ test {
     _ = @import("memory/huge.zig");
     _ = @import("motion/magazine.zig");
     _ = @import("motion/central.zig");
+    _ = @import("checking/records.zig");
     _ = @import("allocator/heap_test.zig");
     _ = @import("seeing/fatal.zig");
     _ = @import("seeing/stats.zig");
     _ = @import("doors/abi_manifest.zig");
+    _ = @import("doors/malloc_figures.zig");
 }

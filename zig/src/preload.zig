@@ -13,10 +13,9 @@ fn construct() callconv(.c) void {
     lifecycle.construct();
 }
 
-const constructor: *const fn () callconv(.c) void = &construct;
-
 comptime {
-    @export(&constructor, .{ .name = "hakmem_constructor", .section = ".init_array", .visibility = .hidden });
+    if (@import("build_options").test_hooks) @compileError("what is shipped has no hooks for tests");
+    lifecycle.exportEnds(&construct);
     malloc_door.exportAll();
     hak_door.exportAll();
 }

@@ -159,8 +159,11 @@ fn familyFromOneObject(run: *suite.Run) suite.Failure!void {
     if (doors.hakmemIsPreloaded()) {
         // Names by which programs and libc itself reach libc's own heap behind malloc's back.
         const own_names = [_][:0]const u8{
-            "hak_malloc",    "hak_free",       "cfree",       "malloc_trim",     "__libc_malloc",
-            "__libc_calloc", "__libc_realloc", "__libc_free", "__libc_memalign",
+            "hak_malloc",         "hak_free",       "cfree",           "malloc_trim",         "__libc_malloc",
+            "__libc_calloc",      "__libc_realloc", "__libc_free",     "__libc_reallocarray", "__libc_memalign",
+            "__libc_valloc",      "__libc_pvalloc", "__libc_mallinfo", "__libc_mallopt",      "mallinfo",
+            "mallinfo2",          "mallopt",        "malloc_stats",    "malloc_info",         "free_sized",
+            "free_aligned_sized",
         };
         for (own_names) |name| {
             const function = doors.findInProcess(name) orelse {
@@ -441,4 +444,5 @@ const DefectTrial = struct {
 test {
     _ = suite;
     _ = @import("oracle.zig");
+    _ = @import("fuzz/action.zig");
 }

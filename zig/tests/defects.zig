@@ -90,11 +90,15 @@ pub const defects = [_]Defect{
     plant("malloc(0) is always the same", &.{"zero-sizes"}, spoilZeroBySharing),
     plant("calloc zeroes all but the last byte", &.{"calloc-zeroed"}, spoilCalloc),
     plant("calloc trusts large blocks", &.{"calloc-zeroed"}, spoilCallocLarge),
+    plant("calloc clears a fresh GiB", &.{"calloc-lazy"}, spoilCallocHuge),
+    plant("calloc clears fresh blocks below a MiB", &.{"calloc-lazy"}, spoilCallocFresh),
     plant("calloc's product wraps", &.{"calloc-overflow"}, spoilCallocProduct),
     plant("reallocarray's product wraps", &.{"reallocarray"}, spoilReallocarrayProduct),
     plant("realloc loses the last byte", &.{
         "realloc-contents", "realloc-growth", "realloc-append", "aligned-realloc",
     }, spoilReallocTail),
+    plant("realloc keeps the tail", &.{"realloc-shrink"}, spoilReallocShrink),
+    plant("realloc copies", &.{"realloc-moves-pages"}, spoilReallocByCopy),
     plant("realloc frees on failure", &.{"realloc-failure"}, spoilReallocFailure),
     plant("realloc(NULL) is NULL", &.{"realloc-null"}, spoilReallocOfNull),
     plant("realloc to zero returns a block", &.{"realloc-to-zero"}, spoilReallocToZero),
@@ -417,6 +421,28 @@ fn spoilCallocLarge(family: *Family) void {
     family.free = Kept.free;
 }
 
+fn clearing(count: usize, size: usize) ?[*]u8 {
+    const pointer = base.calloc(count, size) orelse return null;
+    @memset(pointer[0 .. count * size], 0);
+    return pointer;
+}
+
+fn spoilCallocHuge(family: *Family) void {
+    family.calloc = struct {
+        fn call(count: usize, size: usize) callconv(.c) ?[*]u8 {
+            return if (count * size > 1024 * 1024) clearing(count, size) else base.calloc(count, size);
+        }
+    }.call;
+}
+
+fn spoilCallocFresh(family: *Family) void {
+    family.calloc = struct {
+        fn call(count: usize, size: usize) callconv(.c) ?[*]u8 {
+            return if (count * size > 1024 * 1024) base.calloc(count, size) else clearing(count, size);
+        }
+    }.call;
+}
+
 fn spoilCallocProduct(family: *Family) void {
     family.calloc = struct {
         fn call(count: usize, size: usize) callconv(.c) ?[*]u8 {
@@ -439,6 +465,26 @@ fn spoilReallocTail(family: *Family) void {
             const fresh = base.calloc(1, size) orelse return null;
             const kept = @min(size, base.usable_size(pointer));
             if (kept > 1) @memcpy(fresh[0 .. kept - 1], pointer.?[0 .. kept - 1]);
+            base.free(pointer);
+            return fresh;
+        }
+    }.call;
+}
+
+fn spoilReallocShrink(family: *Family) void {
+    family.realloc = struct {
+        fn call(pointer: ?[*]u8, size: usize) callconv(.c) ?[*]u8 {
+            return if (size <= base.usable_size(pointer)) pointer else base.realloc(pointer, size);
+        }
+    }.call;
+}
+
+fn spoilReallocByCopy(family: *Family) void {
+    family.realloc = struct {
+        fn call(pointer: ?[*]u8, size: usize) callconv(.c) ?[*]u8 {
+            const fresh = base.malloc(size) orelse return null;
+            const kept = @min(size, base.usable_size(pointer));
+            @memcpy(fresh[0..kept], pointer.?[0..kept]);
             base.free(pointer);
             return fresh;
         }

@@ -62,6 +62,20 @@ pub fn residentBytes() error{ CannotRead, Malformed }!usize {
     return readKibibytes("/proc/self/smaps_rollup", "\nRss:");
 }
 
+/// Pages that the kernel had to bring in or map so far, without reading from a disk.
+pub fn minorFaults() usize {
+    var usage: linux.rusage = undefined;
+    _ = linux.getrusage(linux.rusage.SELF, &usage);
+    return @intCast(usage.minflt);
+}
+
+/// The bytes of address space that the process may have; the largest number when there is no limit.
+pub fn addressSpaceLimit() usize {
+    var limit: linux.rlimit = undefined;
+    if (linux.errno(linux.getrlimit(.AS, &limit)) != .SUCCESS) return std.math.maxInt(usize);
+    return limit.cur;
+}
+
 fn virtualBytes() error{ CannotRead, Malformed }!usize {
     return readKibibytes("/proc/self/status", "\nVmSize:");
 }

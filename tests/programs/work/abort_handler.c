@@ -1,7 +1,9 @@
-// Frees blocks twice on purpose; its handler of SIGABRT allocates, as crash reporters do, and ends the process.
+// Frees blocks twice on purpose; its handler of SIGABRT forks and allocates in parent and child, as crash reporters do,
+// and ends the process.
 
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 enum { count = 5000, bytes = 100000 };
@@ -10,10 +12,13 @@ static void *blocks[count];
 
 static void handle(int signal_number) {
   (void)signal_number;
+  const pid_t child = fork();
   for (int i = 0; i < 3000; i++) {
     if (malloc(bytes) == NULL) break;
   }
-  _exit(3);
+  if (child == 0) _exit(4);
+  int status = 0;
+  _exit(child > 0 && waitpid(child, &status, 0) == child && status == 4 << 8 ? 3 : 1);
 }
 
 int main(void) {

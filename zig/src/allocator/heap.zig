@@ -21,7 +21,10 @@ const huge = @import("../memory/huge.zig");
 const central = @import("../motion/central.zig");
 const magazines = @import("../motion/magazine.zig");
 const lifecycle = @import("lifecycle.zig");
+const check = @import("../checking/check.zig");
+const stray = @import("stray.zig");
 const fatal = @import("../seeing/fatal.zig");
+const canary = @import("../platform/canary.zig");
 const Magazine = magazines.Magazine;
 const Shelf = magazines.Shelf;
 const Class = size_class.Class;
@@ -34,6 +37,8 @@ pub const Kind = enum(u8) {
     live,
     /// After the thread's end. Shared by all threads, never written.
     dead,
+    /// Of every thread under HAKMEM_CHECK. Never written.
+    checked,
 };
 
 pub const Heap = extern struct {
@@ -47,9 +52,12 @@ pub const Heap = extern struct {
     busy: bool,
     /// The last request to flush that this heap has followed.
     flush_seen: u32,
-    /// Links all heaps ever made, and the ones that wait for a thread.
+    /// The mark of its thread; 0 while it waits for one.
+    owner: usize,
+    /// Links all heaps ever made, the ones that wait for a thread, and the ones whose owners share a chain.
     next: ?*Heap,
     next_idle: ?*Heap,
+    next_of_chain: ?*Heap,
 
     pub fn of(kind: Kind, view: page_map.View) Heap {
         return .{
@@ -59,8 +67,10 @@ pub const Heap = extern struct {
             .kind = kind,
             .busy = false,
             .flush_seen = 0,
+            .owner = 0,
             .next = null,
             .next_idle = null,
+            .next_of_chain = null,
         };
     }
 
@@ -107,6 +117,7 @@ pub const Heap = extern struct {
 const no_view: page_map.View = .{ .origin = 0, .first = 0, .count = 0 };
 pub const empty_heap: Heap = .of(.empty, no_view);
 pub const dead_heap: Heap = .of(.dead, no_view);
+pub const checked_heap: Heap = .of(.checked, no_view);
 
 /// Counts requests that every thread flush its magazines at its next slow path.
 var flush_wanted: std.atomic.Value(u32) = .init(0);
@@ -130,7 +141,7 @@ pub noinline fn allocateSlow(size: usize) ?[*]u8 {
         const block = allocateAboveSmall(size, 1) orelse return null;
         return @ptrFromInt(block.address);
     }
-    return allocateOf(size_class.of(size));
+    return allocateOf(size_class.of(size), size, 1);
 }
 
 /// As `allocate`, all zero.
@@ -154,7 +165,7 @@ pub fn allocateAligned(size: usize, alignment: usize) ?[*]u8 {
         const block = allocateAboveSmall(size, alignment) orelse return null;
         return @ptrFromInt(block.address);
     }
-    return allocateOf(class);
+    return allocateOf(class, size, alignment);
 }
 
 /// Takes a block back; null is nothing. Anything else ends the process with a message.
@@ -164,41 +175,75 @@ pub inline fn free(block: ?*anyopaque) void {
     if (heap.view.covers(address)) {
         if (heap.magazines[heap.view.coveredEntry(address)].push(address)) return;
     }
-    freeSlow(heap, address);
+    freeSlow(address, heap);
 }
 
-/// The bytes that may be used of a block of ours.
+/// As `free`, for callers who say what they asked for; `alignment` is null where they did not. Only HAKMEM_CHECK
+/// compares.
+pub fn freeSized(block: ?*anyopaque, size: usize, alignment: ?usize) void {
+    const present = block orelse return;
+    if (isChecked()) return check.freeSized(@intFromPtr(present), size, alignment);
+    free(present);
+}
+
+/// The bytes that may be used of a block of ours; 0 for a foreign pointer that is to be ignored.
 pub fn usableBytes(block: *anyopaque) usize {
     const address = @intFromPtr(block);
+    if (isChecked()) return check.usableBytes(address);
+    return blockBytes(address);
+}
+
+/// The bytes of what lies at `address`, whatever the program asked for.
+pub fn blockBytes(address: usize) usize {
     return switch (page_map.entry(address)) {
-        size_class.none => fatal.misuse(.not_ours, address, 0),
+        size_class.none => none: {
+            stray.refuse(address);
+            break :none 0;
+        },
         page_map.large => large.usableBytes(address),
         page_map.huge => huge.usableBytes(address),
-        else => |class| size_class.blockBytes(class),
+        else => |class| bytes: {
+            const bytes = size_class.blockBytes(class);
+            // All that can be told of a block without its slab, and cheaper.
+            if (address & (@min(bytes & -%bytes, geometry.alignment_default) - 1) != 0) stray.refuse(address);
+            break :bytes bytes;
+        },
     };
+}
+
+/// Whether each block of this process is guarded and looked up. Slow paths only.
+inline fn isChecked() bool {
+    const kind = thread_slot.get().kind;
+    if (kind != .empty) return kind == .checked;
+    return if (lifecycle.enter()) |heap| heap.kind == .checked else false;
 }
 
 /// A block of `size` bytes with the contents of `block` as far as both reach. Null when memory is out, and
 /// `block` is as it was then. `size` is not 0.
 pub fn resize(block: *anyopaque, size: usize) ?[*]u8 {
     const address = @intFromPtr(block);
+    if (isChecked()) return check.resize(address, size);
     const entry = page_map.entry(address);
-    const usable = usableBytes(block);
+    const usable = blockBytes(address);
+    if (usable == 0) return null;
     const in_place = switch (entry) {
-        page_map.huge => size > geometry.large_bytes_max,
-        page_map.large => size > geometry.small_bytes_max and size <= usable,
+        // One that goes up and down across the limit stays what it is.
+        page_map.huge => size > geometry.large_bytes_max / 2,
+        page_map.large => size > geometry.small_bytes_max and size <= geometry.large_bytes_max,
         // A block that would be under half full moves to a smaller one.
         else => size <= usable and (size > usable / 2 or usable <= geometry.alignment_default),
     };
-    if (in_place) {
-        if (entry == page_map.large) large.shrink(address, size);
-        if (entry != page_map.huge) return @ptrCast(block);
-        if (size > geometry.request_bytes_max) return null;
-        if (huge.resize(address, size)) |moved| return @ptrFromInt(moved);
-        if (size <= usable) return @ptrCast(block);
-    }
+    if (in_place) switch (entry) {
+        page_map.huge => {
+            if (size > geometry.request_bytes_max) return null;
+            if (huge.resize(address, size)) |moved| return @ptrFromInt(moved);
+            if (size <= usable) return @ptrCast(block);
+        },
+        page_map.large => if (large.resize(address, size)) return @ptrCast(block),
+        else => return @ptrCast(block),
+    };
     const moved = allocate(size) orelse return if (size <= usable) @ptrCast(block) else null;
-    const kept = @min(size, usable);
+    const kept = @min(size, usable) - @intFromBool(canary.is(.realloc_short));
     @memcpy(moved[0..kept], @as([*]const u8, @ptrCast(block))[0..kept]);
     free(block);
     return moved;
@@ -237,20 +282,25 @@ fn reclaim() usize {
         heap.flushAll();
     }
     lifecycle.flushIdleHeaps();
+    return giveBackShared();
+}
+
+/// As `purge`, but for what magazines hold.
+pub fn giveBackShared() usize {
     for (1..size_class.count + 1) |class| central.giveBackAll(@intCast(class));
     huge.purge();
     return superslabs.purge();
 }
 
-inline fn allocateOf(class: Class) ?[*]u8 {
+inline fn allocateOf(class: Class, size: usize, alignment: usize) ?[*]u8 {
     const heap = thread_slot.get();
     const address = heap.magazines[class].pop();
-    if (address == 0) return refillAndTake(heap, class);
+    if (address == 0) return refillAndTake(heap, class, size, alignment);
     return @ptrFromInt(address);
 }
 
 /// The magazine of the class is empty.
-noinline fn refillAndTake(heap_found: *Heap, class: Class) ?[*]u8 {
+noinline fn refillAndTake(heap_found: *Heap, class: Class, size: usize, alignment: usize) ?[*]u8 {
     @branchHint(.unlikely);
     const heap = if (heap_found.kind != .empty) heap_found else heap: {
         const entered = lifecycle.enter() orelse return null;
@@ -259,6 +309,10 @@ noinline fn refillAndTake(heap_found: *Heap, class: Class) ?[*]u8 {
         if (left != 0) return @ptrFromInt(left);
         break :heap entered;
     };
+    if (heap.kind == .checked) {
+        const block = check.allocate(size, alignment) orelse return null;
+        return @ptrFromInt(block.address);
+    }
     const address = refill(heap, class);
     if (address != 0) return @ptrFromInt(address);
     // Memory is out. What lies unused in other classes may do.
@@ -289,19 +343,20 @@ fn refill(heap: *Heap, class: Class) usize {
 }
 
 /// The magazine is full, or the address is not a block of a class, or the thread has no heap.
-noinline fn freeSlow(heap_found: *Heap, address: usize) void {
+noinline fn freeSlow(address: usize, heap_found: *Heap) void {
     @branchHint(.unlikely);
     if (address == 0) return;
+    if (isChecked()) return check.free(address);
     const entry = page_map.entry(address);
     switch (entry) {
-        size_class.none => fatal.misuse(.not_ours, address, 0),
+        size_class.none => return stray.refuse(address),
         page_map.large => return large.free(address),
         page_map.huge => return huge.free(address),
         else => {},
     }
     const heap = switch (heap_found.kind) {
         .empty => lifecycle.enter() orelse return central.giveBack(entry, &.{address}, .keep_last),
-        .live => heap_found,
+        .live, .checked => heap_found,
         .dead => return central.giveBack(entry, &.{address}, .keep_last),
     };
     if (heap.kind == .dead) return central.giveBack(entry, &.{address}, .keep_last);
@@ -310,6 +365,12 @@ noinline fn freeSlow(heap_found: *Heap, address: usize) void {
     defer heap.setBusy(false);
     const shelf = &heap.shelves[entry];
     const magazine = &heap.magazines[entry];
+    if (magazine.newest() == address) fatal.misuse(.{
+        .kind = .double_free,
+        .address = address,
+        .block_bytes = size_class.blockBytes(entry),
+        .state = .free,
+    });
     if (shelf.base == null) {
         if (!shelf.open(magazine, entry)) return central.giveBack(entry, &.{address}, .keep_last);
     } else if (magazine.top == magazine.limit) {
@@ -337,10 +398,31 @@ fn makeRoom(shelf: *Shelf, magazine: *Magazine, class: Class) void {
 
 const Block = large.Block;
 
+/// A block past the magazines, for `check`, which has none.
+pub fn allocateDirectly(size: usize, alignment: usize) ?Block {
+    if (size > geometry.request_bytes_max) return null;
+    const class = size_class.ofAligned(size, alignment);
+    if (class == size_class.none) return allocateRunOrMapping(size, alignment);
+    var one: [1]usize = undefined;
+    if (central.take(class, &one, 1) == 0) return null;
+    return .{ .address = one[0], .zeroed = false };
+}
+
+/// Takes back what `allocateDirectly` gave.
+pub fn freeDirectly(address: usize) void {
+    switch (page_map.entry(address)) {
+        size_class.none => unreachable,
+        page_map.large => large.free(address),
+        page_map.huge => huge.free(address),
+        else => |class| central.giveBack(class, &.{address}, .keep_last),
+    }
+}
+
 /// A block with a run or a mapping of its own.
 noinline fn allocateAboveSmall(size: usize, alignment: usize) ?Block {
     if (size > geometry.request_bytes_max) return null;
-    if (thread_slot.get().kind == .empty and lifecycle.enter() == null) return null;
+    if (isChecked()) return check.allocate(size, alignment);
+    if (thread_slot.get().kind == .empty) return null;
     if (allocateRunOrMapping(size, alignment)) |block| return block;
     _ = reclaim();
     return allocateRunOrMapping(size, alignment);

@@ -200,3 +200,57 @@ test "heap: usable size, resize in place and giving back the tail of a large blo
     heap.free(large);
     heap.flushMagazines();
 }
+
+test "heap: a large block grows where it lies as long as what lies behind it is free" {
+    heap.flushMagazines();
+    defer heap.flushMagazines();
+    var bytes: usize = geometry.small_bytes_max + 4096;
+    const first: [*]u8 = heap.allocate(bytes).?;
+    var block = first;
+    var written: usize = 0;
+    while (bytes <= geometry.large_bytes_max) : (bytes += 4096) {
+        block = heap.resize(block, bytes).?;
+        try std.testing.expectEqual(first, block);
+        @memset(block[written..bytes], @truncate(bytes >> 12));
+        written = bytes;
+    }
+    // Its neighbour stops it; the bytes come along.
+    block = heap.resize(block, 300_000).?;
+    try std.testing.expectEqual(first, block);
+    const neighbour = heap.allocate(200_000).?;
+    @memset(neighbour[0..200_000], 0x55);
+    block = heap.resize(block, 700_000).?;
+    try std.testing.expect(block != first);
+    var at: usize = geometry.small_bytes_max + 4096;
+    while (at + 4096 <= 300_000) : (at += 4096) {
+        try std.testing.expectEqual(@as(u8, @truncate((at + 4096) >> 12)), block[at]);
+    }
+    for (neighbour[0..200_000]) |byte| if (byte != 0x55) return error.NeighbourChanged;
+    heap.free(neighbour);
+    heap.free(block);
+    superslabs.verify();
+}
+
+test "heap: a mapping that is remapped to less gives its tail back, through the Zig door too" {
+    const before = stats.gather().huge_bytes;
+    const block = try hakmem.allocator.alloc(u8, 64 << 20);
+    const shrunk = hakmem.allocator.remap(block, 2 << 20).?;
+    defer hakmem.allocator.free(shrunk);
+    try std.testing.expectEqual(before + (2 << 20), stats.gather().huge_bytes);
+}
+
+test "heap: a block that goes up and down across the largest run stays a mapping, and gives its tail back" {
+    var block = heap.allocate(geometry.large_bytes_max + 4096).?;
+    const blocks = stats.gather().huge_blocks;
+    for (0..20) |turn| {
+        const bytes = if (turn % 2 == 0) geometry.large_bytes_max - 4096 else geometry.large_bytes_max + 4096;
+        block = heap.resize(block, bytes).?;
+        try std.testing.expectEqual(blocks, stats.gather().huge_blocks);
+        try std.testing.expect(heap.usableBytes(block) - bytes < geometry.granule_bytes);
+    }
+    // Far below it moves among the others.
+    block = heap.resize(block, 200_000).?;
+    try std.testing.expectEqual(blocks - 1, stats.gather().huge_blocks);
+    heap.free(block);
+    heap.flushMagazines();
+}

@@ -2,12 +2,16 @@
 //!
 //! The process starts at the first slow path of its first thread, or at the object's constructor, whichever
 //! comes first. A thread gets a heap at its first slow path; a pthread key destructor flushes it at the end,
-//! after which the thread uses the dead heap. Heaps are used again and never unmapped.
+//! after which the thread uses the dead heap. Heaps are used again and never unmapped. Where the destructor was
+//! not called (the thread's first call came in the last round of destructors), the heap goes to the next thread
+//! whose slot lies at the same address.
 //!
 //! fork: the prepare handler takes every lock in lock order, so the child finds all that is shared whole. The
 //! forking thread passes through those locks meanwhile, for handlers of other libraries that allocate. In the
 //! child the heaps of the threads that are gone wait for new threads, with the blocks in their magazines; a
 //! heap caught in the middle of a slow path loses the blocks in its magazines instead.
+//! A signal handler may fork that interrupted its thread in here: the locks of the interrupted code stay its own,
+//! in parent and child.
 
 const std = @import("std");
 const builtin = @import("builtin");
@@ -19,9 +23,14 @@ const superslabs = @import("../memory/superslab.zig");
 const huge = @import("../memory/huge.zig");
 const central = @import("../motion/central.zig");
 const thread_slot = @import("../platform/thread_slot.zig");
+const settings = @import("../platform/settings.zig");
 const locking = @import("../platform/lock.zig");
+const os = @import("../platform/os.zig");
+const check = @import("../checking/check.zig");
+const canary = @import("../platform/canary.zig");
 const heaps = @import("heap.zig");
 const Lock = locking.Lock;
+const Passage = locking.Passage;
 const Heap = heaps.Heap;
 const assert = std.debug.assert;
 
@@ -46,7 +55,7 @@ extern fn pthread_atfork(
 
 const glibc = builtin.abi.isGnu();
 
-/// Guards everything below. Comes before every other lock.
+/// Guards everything below. Comes before every other lock. Taken by `enterLists`.
 var lock: Lock = .{};
 var started: bool = false;
 var fork_handled: std.atomic.Value(bool) = .init(false);
@@ -56,16 +65,21 @@ var has_thread_key: bool = false;
 var all: ?*Heap = null;
 var idle: ?*Heap = null;
 var live_count: usize = 0;
+/// Heaps with a thread, by its mark.
+var by_owner: [256]?*Heap = @splat(null);
+/// In a forked child, the mark of its only thread until the heaps of the others are seen to; else 0.
+var survivor: usize = 0;
 /// The first heap costs no mapping.
 var first_heap: Heap = undefined;
 var first_heap_taken: bool = false;
 
 /// Prepares the process. Safe to call at any time, from any thread; costs one load after the first.
 pub fn start() bool {
-    lock.lock();
+    enterLists();
     defer lock.unlock();
     if (started) return true;
     if (!page_map.start()) return false;
+    settings.read();
     has_thread_key = pthread_key_create(&thread_key, threadEnd) == 0;
     started = true;
     return true;
@@ -92,6 +106,12 @@ pub noinline fn enter() ?*Heap {
     const present = thread_slot.get();
     if (present.kind != .empty) return present;
     if (!start()) return null;
+    if (settings.check) {
+        const checked = @constCast(&heaps.checked_heap);
+        thread_slot.set(checked);
+        handleForks();
+        return checked;
+    }
     const heap = takeHeap() orelse return null;
     thread_slot.set(heap);
     // May allocate: the slot is set already. A thread whose end we would not hear of gets no magazines.
@@ -105,9 +125,32 @@ pub noinline fn enter() ?*Heap {
     return dead;
 }
 
+/// Exports the object's constructor, and the destructor, which runs in `exit` after the program's own handlers.
+pub fn exportEnds(comptime constructor: *const fn () callconv(.c) void) void {
+    const Ends = struct {
+        const first = constructor;
+        const last: *const fn () callconv(.c) void = &destruct;
+    };
+    const darwin = builtin.os.tag == .macos;
+    const constructors = if (darwin) "__DATA,__mod_init_func,mod_init_funcs" else ".init_array";
+    const destructors = if (darwin) "__DATA,__mod_term_func,mod_term_funcs" else ".fini_array";
+    @export(&Ends.first, .{ .name = "hakmem_constructor", .section = constructors, .visibility = .hidden });
+    @export(&Ends.last, .{ .name = "hakmem_destructor", .section = destructors, .visibility = .hidden });
+}
+
+fn destruct() callconv(.c) void {
+    if (settings.check) check.verifyAll();
+}
+
 fn takeHeap() ?*Heap {
-    lock.lock();
+    enterLists();
     defer lock.unlock();
+    const mark = thread_slot.threadMark();
+    const chain = chainOf(mark);
+    // No two living threads have one mark: a heap under this one was left by a thread that is gone.
+    var left = chain.*;
+    while (left) |heap| : (left = heap.next_of_chain) if (heap.owner == mark) return heap;
+
     const heap = idle orelse heap: {
         const new: *Heap = if (!first_heap_taken) &first_heap else new: {
             const memory = metadata.allocate(@sizeOf(Heap)) orelse return null;
@@ -121,24 +164,48 @@ fn takeHeap() ?*Heap {
     };
     if (idle == heap) idle = heap.next_idle;
     heap.next_idle = null;
+    heap.owner = mark;
+    heap.next_of_chain = chain.*;
+    chain.* = heap;
     live_count += 1;
     central.setThreads(live_count);
     return heap;
 }
 
 fn giveHeap(heap: *Heap) void {
-    lock.lock();
+    enterLists();
     defer lock.unlock();
+    var link = chainOf(heap.owner);
+    while (link.*) |one| : (link = &one.next_of_chain) {
+        if (one != heap) continue;
+        link.* = heap.next_of_chain;
+        break;
+    }
+    heap.owner = 0;
     heap.next_idle = idle;
     idle = heap;
     live_count -= 1;
     central.setThreads(live_count);
 }
 
+fn chainOf(mark: usize) *?*Heap {
+    // Slots lie at one place of their threads' stacks, which are multiples of a page apart.
+    return &by_owner[(mark >> 12 ^ mark >> 20) % by_owner.len];
+}
+
+fn enterLists() void {
+    lock.lock();
+    if (survivor != 0) forgetOtherThreads();
+}
+
 /// The destructor of the thread key. libc may free a little more afterwards, through the dead heap.
 fn threadEnd(value: ?*anyopaque) callconv(.c) void {
     const heap: *Heap = @ptrCast(@alignCast(value.?));
     thread_slot.set(@constCast(&heaps.dead_heap));
+    const leaky = 7;
+    if (canary.is(.thread_end_leaks) and heap.shelves[leaky].base != null) {
+        heap.magazines[leaky].setTop(heap.shelves[leaky].blocks());
+    }
     heap.flushAll();
     giveHeap(heap);
 }
@@ -147,21 +214,24 @@ fn threadEnd(value: ?*anyopaque) callconv(.c) void {
 pub fn flushIdleHeaps() void {
     while (takeIdleWithBlocks()) |heap| {
         heap.flushAll();
-        lock.lock();
+        enterLists();
         defer lock.unlock();
+        heap.owner = 0;
         heap.next_idle = idle;
         idle = heap;
     }
 }
 
 fn takeIdleWithBlocks() ?*Heap {
-    lock.lock();
+    enterLists();
     defer lock.unlock();
     var link = &idle;
     while (link.*) |heap| : (link = &heap.next_idle) {
         for (&heap.shelves) |*shelf| {
             if (shelf.base == null) continue;
             link.* = heap.next_idle;
+            // For a fork meanwhile.
+            heap.owner = thread_slot.threadMark();
             return heap;
         }
     }
@@ -175,7 +245,7 @@ pub const Counts = struct {
 
 /// Threads with a heap, and the bytes of the blocks in their magazines, as of about now.
 pub fn count() Counts {
-    lock.lock();
+    enterLists();
     defer lock.unlock();
     var bytes: usize = 0;
     var one = all;
@@ -188,12 +258,8 @@ pub fn count() Counts {
 }
 
 /// Every lock of the allocator, in lock order.
-fn allLocks() [locks_count]*Lock {
-    return .{&lock} ++ central.locks() ++ huge.locks() ++ superslabs.locks() ++
-        page_map.locks() ++ registry.locks() ++ metadata.locks();
-}
-
-const locks_count = 1 + @typeInfo(@TypeOf(central.locks())).array.len + 5;
+const all_locks = .{&lock} ++ check.locks() ++ central.locks() ++ huge.locks() ++ superslabs.locks() ++
+    page_map.locks() ++ registry.locks() ++ metadata.locks();
 
 /// glibc's lock of its list of open files, which its fork takes after our handler. A thread inside fflush(NULL)
 /// holds it and may wait for another that reads a line, and so for malloc: it must be taken before our locks. It
@@ -202,6 +268,7 @@ const io_list_lock = ofGlibc(fn () callconv(.c) void, "_IO_list_lock");
 const io_list_unlock = ofGlibc(fn () callconv(.c) void, "_IO_list_unlock");
 
 const single_threaded = ofGlibc(u8, "__libc_single_threaded");
+/// Written and read by a fork that holds every lock.
 var io_list_taken: bool = false;
 
 /// What glibc has under this name; null where it has none, as an older one may, and in other libraries.
@@ -210,43 +277,125 @@ fn ofGlibc(comptime T: type, comptime name: []const u8) ?*const T {
 }
 
 fn beforeFork() callconv(.c) void {
+    if (Passage.isForGood()) return;
+    for (all_locks) |each| {
+        if (each.isMine()) return beforeForkInside();
+    }
     // glibc makes the lock new in the child only where it knows of several threads; so it is taken only there.
-    io_list_taken = io_list_lock != null and io_list_unlock != null and
+    const several = io_list_lock != null and io_list_unlock != null and
         if (single_threaded) |alone| alone.* == 0 else false;
-    if (io_list_taken) io_list_lock.?();
-    for (allLocks()) |each| each.lock();
-    locking.Passage.open();
+    if (several) io_list_lock.?();
+    var waked = false;
+    for (all_locks) |each| {
+        if (each.tryLock()) continue;
+        if (!waked) wakeSleepers();
+        waked = true;
+        each.lock();
+    }
+    io_list_taken = several;
+    Passage.open();
+}
+
+/// A signal handler that forks may have interrupted its thread between the release of a lock and the wake, or
+/// after that thread was waked and before it took the lock. Then the next sleeper waits for what the handler
+/// interrupted, and the handler for a lock of that sleeper.
+fn wakeSleepers() void {
+    for (all_locks) |each| each.wakeSleeper();
+}
+
+/// How often to try for the locks that other threads hold, and how long to let them run between.
+const tries = 200;
+const pause_microseconds = 100;
+
+/// A signal handler forks that interrupted its thread inside the allocator. The locks of the interrupted code are
+/// left to it, in parent and child. Waiting for another lock might be waiting for a thread that waits for those, so
+/// the others are taken all at once or not at all; and where that fails for long, those that can be had.
+noinline fn beforeForkInside() void {
+    @branchHint(.cold);
+    for (all_locks) |each| {
+        if (each.isMine()) each.interruptions += 1;
+    }
+    for (0..tries) |_| {
+        if (takeTheOthers()) break;
+        for (all_locks) |each| if (each.isForFork()) each.release();
+        wakeSleepers();
+        os.sleep(pause_microseconds);
+    } else for (all_locks) |each| {
+        _ = each.tryLock();
+    }
+    if (lock.isForFork()) Passage.open();
+}
+
+fn takeTheOthers() bool {
+    for (all_locks) |each| {
+        if (!each.isMine() and !each.tryLock()) return false;
+    }
+    return true;
 }
 
 fn afterForkInParent() callconv(.c) void {
-    locking.Passage.close();
-    for (allLocks()) |each| each.unlock();
-    if (io_list_taken) io_list_unlock.?();
+    if (Passage.isForGood()) return;
+    const unlock_io_list = endPassage() and io_list_taken;
+    for (all_locks) |each| each.endFork();
+    if (unlock_io_list) io_list_unlock.?();
 }
 
 fn afterForkInChild() callconv(.c) void {
-    locking.Passage.close();
-    for (allLocks()) |each| each.unlock();
-    const mine = thread_slot.get();
-    lock.lock();
-    defer lock.unlock();
+    if (Passage.isForGood()) return;
+    Passage.closeForOthers();
+    survivor = thread_slot.threadMark();
+    // The interrupted code is changing the magazines and may never come back to end it; its end does not need the
+    // slot.
+    if (thread_slot.get().busy) thread_slot.set(@constCast(&heaps.dead_heap));
+    const lists_whole = !lock.isMine() or lock.isForFork();
+    _ = endPassage();
+    for (all_locks, 0..) |each, number| {
+        if (!(canary.is(.fork_lock) and number == 6)) each.endForkInChild();
+    }
+    // Else the next to enter does it.
+    if (!lists_whole) return;
+    enterLists();
+    lock.unlock();
+}
+
+/// Closes the passage if this fork opened it. True if this fork interrupted nothing: it holds all locks.
+fn endPassage() bool {
+    if (!lock.isForFork()) return false;
+    Passage.close();
+    for (all_locks) |each| if (!each.isForFork()) return false;
+    return true;
+}
+
+/// In a forked child, with the lock held: the heaps of threads that are gone wait for new ones.
+noinline fn forgetOtherThreads() void {
+    @branchHint(.cold);
     idle = null;
+    by_owner = @splat(null);
+    live_count = 0;
     var one = all;
     while (one) |heap| : (one = heap.next) {
-        if (heap == mine) continue;
+        if (heap.owner == survivor) {
+            const chain = chainOf(survivor);
+            heap.next_of_chain = chain.*;
+            chain.* = heap;
+            live_count = 1;
+            continue;
+        }
         // Partner: `Heap.setBusy`, in a thread that exists no more.
         if (@atomicLoad(bool, &heap.busy, .seq_cst)) {
             const next = heap.next;
             heap.* = .of(.live, page_map.view());
             heap.next = next;
         }
+        heap.owner = 0;
         heap.next_idle = idle;
         idle = heap;
     }
-    live_count = if (mine.kind == .live) 1 else 0;
+    survivor = 0;
     central.setThreads(live_count);
 }
 
-comptime {
-    assert(locks_count == allLocks().len);
+/// Panics if a lock is held. For tests, with no other thread inside.
+pub fn verify() void {
+    for (all_locks) |each| assert(!each.isHeld());
 }

@@ -6,6 +6,7 @@ const builtin = @import("builtin");
 const geometry = @import("../numbers/geometry.zig");
 const os = @import("../platform/os.zig");
 const heap = @import("../allocator/heap.zig");
+const figures = @import("malloc_figures.zig");
 
 const errno_code = std.os.linux.E;
 
@@ -97,20 +98,28 @@ fn malloc_usable_size(block: ?*anyopaque) callconv(.c) usize {
 }
 
 fn free_sized(block: ?*anyopaque, size: usize) callconv(.c) void {
-    _ = size;
-    heap.free(block);
+    heap.freeSized(block, size, null);
 }
 
 fn free_aligned_sized(block: ?*anyopaque, alignment: usize, size: usize) callconv(.c) void {
-    _ = alignment;
-    _ = size;
-    heap.free(block);
+    heap.freeSized(block, size, alignment);
 }
 
 /// 1 if memory went back to the OS. `pad` speaks of the top of a heap, of which there is none here.
 fn malloc_trim(pad: usize) callconv(.c) c_int {
     _ = pad;
     return @intFromBool(heap.purge() > 0);
+}
+
+/// The parameters of mallopt that are wishes about speed or footprint (malloc.h): M_MXFAST, M_TRIM_THRESHOLD,
+/// M_TOP_PAD, M_MMAP_THRESHOLD, M_MMAP_MAX, M_ARENA_TEST, M_ARENA_MAX.
+const tuning_parameters = [_]c_int{ 1, -1, -2, -3, -4, -7, -8 };
+
+/// Accepts wishes about speed or footprint, and has nothing to tune by them: a program that stops when one is refused
+/// would stop for nothing. 0 for all others, M_PERTURB and M_CHECK_ACTION too, since those promise something.
+fn mallopt(parameter: c_int, value: c_int) callconv(.c) c_int {
+    _ = value;
+    return @intFromBool(std.mem.findScalar(c_int, &tuning_parameters, parameter) != null);
 }
 
 /// Where `malloc` lies in this object.
@@ -133,14 +142,22 @@ pub fn exportAll() void {
         .{ "free_sized", &free_sized },
         .{ "free_aligned_sized", &free_aligned_sized },
         .{ "malloc_trim", &malloc_trim },
+        .{ "mallopt", &mallopt },
+        .{ "mallinfo", &figures.mallinfo },
+        .{ "mallinfo2", &figures.mallinfo2 },
+        .{ "malloc_stats", &figures.malloc_stats },
+        .{ "malloc_info", &figures.malloc_info },
         // glibc's second names, by which some programs reach past a preloaded malloc: a block from one heap must
         // never be given to the other.
         .{ "__libc_malloc", &malloc },
         .{ "__libc_free", &free },
         .{ "__libc_calloc", &calloc },
         .{ "__libc_realloc", &realloc },
+        .{ "__libc_reallocarray", &reallocarray },
         .{ "__libc_memalign", &memalign },
         .{ "__libc_valloc", &valloc },
         .{ "__libc_pvalloc", &pvalloc },
+        .{ "__libc_mallinfo", &figures.mallinfo },
+        .{ "__libc_mallopt", &mallopt },
     }) |entry| @export(entry[1], .{ .name = entry[0] });
 }

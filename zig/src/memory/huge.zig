@@ -12,6 +12,7 @@ const page_map = @import("page_map.zig");
 const registry = @import("registry.zig");
 const Lock = @import("../platform/lock.zig").Lock;
 const fatal = @import("../seeing/fatal.zig");
+const canary = @import("../platform/canary.zig");
 const assert = std.debug.assert;
 
 const Record = struct {
@@ -126,7 +127,7 @@ pub fn resize(address: usize, bytes: usize) ?usize {
     const target = mapOurs(mapped, geometry.superslab_bytes, .read_write) orelse return null;
     leave(record);
     if (!os.move(address, before, target, mapped)) {
-        enter(record);
+        if (!canary.is(.move_forgets)) enter(record);
         os.unmapIfOurs(target, mapped);
         return null;
     }
@@ -167,8 +168,15 @@ fn leave(record: *Record) void {
 }
 
 fn recordOf(address: usize) *Record {
-    if (address & (geometry.superslab_bytes - 1) != 0) fatal.misuse(.inside_block, address, 0);
-    return registry.find(Record, address).?;
+    const record = registry.find(Record, address).?;
+    if (address != record.address) fatal.misuse(.{
+        .kind = .interior_pointer,
+        .address = address,
+        .block_bytes = record.bytes,
+        .offset = @intCast(address - record.address),
+        .state = .in_use,
+    });
+    return record;
 }
 
 fn giveRecord(record: *Record) void {

@@ -10,6 +10,7 @@ const registry = @import("registry.zig");
 const superslabs = @import("superslab.zig");
 const Superslab = superslabs.Superslab;
 const fatal = @import("../seeing/fatal.zig");
+const canary = @import("../platform/canary.zig");
 const assert = std.debug.assert;
 
 pub const Block = struct {
@@ -26,7 +27,7 @@ pub fn granulesFor(bytes: usize) u32 {
 pub fn allocate(bytes: usize) ?Block {
     const run = superslabs.allocateRun(granulesFor(bytes)) orelse return null;
     page_map.write(run.address(), 1, page_map.large);
-    return .{ .address = run.address(), .zeroed = run.clean };
+    return .{ .address = run.address(), .zeroed = run.clean or canary.is(.calloc_dirty) };
 }
 
 pub fn free(address: usize) void {
@@ -36,13 +37,19 @@ pub fn free(address: usize) void {
     superslabs.settle();
 }
 
-/// Gives back all but what `bytes` need. The block stays where it is.
-pub fn shrink(address: usize, bytes: usize) void {
+/// Makes the block hold `bytes` where it lies, and gives back what it needs no more. False if it cannot grow there,
+/// and it is as it was.
+pub fn resize(address: usize, bytes: usize) bool {
     const superslab = superslabOf(address);
+    const start = superslab.granuleOf(address);
+    const before = superslab.run_granules[start];
     const granules = granulesFor(bytes);
-    if (granules >= superslab.run_granules[superslab.granuleOf(address)]) return;
-    superslabs.shrinkRun(superslab, superslab.granuleOf(address), granules);
-    superslabs.settle();
+    if (granules > before) return superslabs.growRun(superslab, start, granules);
+    if (granules < before) {
+        superslabs.shrinkRun(superslab, start, granules);
+        superslabs.settle();
+    }
+    return true;
 }
 
 pub fn usableBytes(address: usize) usize {
@@ -50,18 +57,35 @@ pub fn usableBytes(address: usize) usize {
 }
 
 fn superslabOf(address: usize) *Superslab {
-    if (address & (geometry.granule_bytes - 1) != 0) fatal.misuse(.inside_block, address, 0);
-    return registry.find(Superslab, address).?;
+    const superslab = registry.find(Superslab, address).?;
+    const offset = address & (geometry.granule_bytes - 1);
+    if (offset != 0) fatal.misuse(.{
+        .kind = .interior_pointer,
+        .address = address,
+        .block_bytes = superslab.runBytes(address),
+        .offset = @intCast(offset),
+        .state = .in_use,
+    });
+    return superslab;
 }
 
-test "large: blocks are aligned to a granule, zero when fresh, and shrink in place" {
+test "large: blocks are aligned to a granule, zero when fresh, and shrink and grow in place" {
     try std.testing.expect(page_map.start());
     const block = allocate(300 * 1024).?;
     try std.testing.expectEqual(0, block.address % geometry.granule_bytes);
     try std.testing.expectEqual(5 * geometry.granule_bytes, usableBytes(block.address));
     try std.testing.expectEqual(page_map.large, page_map.entry(block.address));
-    shrink(block.address, 130 * 1024);
+    try std.testing.expect(resize(block.address, 130 * 1024));
     try std.testing.expectEqual(3 * geometry.granule_bytes, usableBytes(block.address));
+    // What it gave back is free for it, and for nobody else once it has it again.
+    try std.testing.expect(resize(block.address, geometry.large_bytes_max));
+    try std.testing.expectEqual(geometry.large_bytes_max, usableBytes(block.address));
+    try std.testing.expect(resize(block.address, 300 * 1024));
+    const neighbour = allocate(200 * 1024).?;
+    try std.testing.expectEqual(block.address + 5 * geometry.granule_bytes, neighbour.address);
+    try std.testing.expect(!resize(block.address, 330 * 1024));
+    try std.testing.expectEqual(5 * geometry.granule_bytes, usableBytes(block.address));
+    free(neighbour.address);
     free(block.address);
     try std.testing.expectEqual(0, page_map.entry(block.address));
     superslabs.verify();

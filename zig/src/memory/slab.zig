@@ -11,6 +11,7 @@ const geometry = @import("../numbers/geometry.zig");
 const size_class = @import("../numbers/size_class.zig");
 const bitmap = @import("../numbers/bitmap.zig");
 const fatal = @import("../seeing/fatal.zig");
+const canary = @import("../platform/canary.zig");
 const assert = std.debug.assert;
 
 pub const words_per_granule = geometry.slab_words_max;
@@ -111,6 +112,7 @@ pub const Slab = extern struct {
             out[at] = address;
         }
         slab.carved += @intCast(taken);
+        if (canary.is(.slab_twice) and taken > 1 and slab.carved == shape.blocks) slab.carved -= 1;
         return taken;
     }
 
@@ -120,16 +122,45 @@ pub const Slab = extern struct {
         const offset = address - slab.base;
         const block = shape.index(offset);
         if (block * @as(usize, shape.block_bytes) != offset) {
-            fatal.misuse(.inside_block, address, shape.block_bytes);
+            slab.blame(.interior_pointer, address);
         }
-        if (block >= slab.carved) fatal.misuse(.never_allocated, address, shape.block_bytes);
+        if (block >= slab.carved) slab.blame(.unallocated_block, address);
         const word = block / geometry.word_blocks;
         const bit = @as(u64, 1) << @intCast(block % geometry.word_blocks);
         const before = slab.words[word];
-        if (before & bit != 0) fatal.misuse(.double_free, address, shape.block_bytes);
+        if (before & bit != 0) slab.blame(.double_free, address);
         slab.words[word] = before | bit;
         if (before == 0) slab.summary.set(word);
         slab.free += 1;
+    }
+
+    noinline fn blame(slab: *const Slab, kind: fatal.Kind, address: usize) noreturn {
+        @branchHint(.cold);
+        const shape = &size_class.shapes[slab.class];
+        const block = shape.index(address - slab.base);
+        fatal.misuse(.{
+            .kind = kind,
+            .address = address,
+            .block_bytes = shape.block_bytes,
+            .offset = @intCast(address - slab.base - block * @as(usize, shape.block_bytes)),
+            .state = slab.stateOf(block),
+        });
+    }
+
+    /// For a pointer that is known to be no block in use.
+    pub fn blameStray(slab: *const Slab, address: usize) noreturn {
+        @branchHint(.cold);
+        const shape = &size_class.shapes[slab.class];
+        const block = shape.index(address - slab.base);
+        if (block >= slab.carved) slab.blame(.unallocated_block, address);
+        if (block * @as(usize, shape.block_bytes) != address - slab.base) slab.blame(.interior_pointer, address);
+        slab.blame(.double_free, address);
+    }
+
+    fn stateOf(slab: *const Slab, block: u32) fatal.State {
+        if (block >= slab.carved) return .never_handed_out;
+        const bit = slab.words[block / geometry.word_blocks] >> @intCast(block % geometry.word_blocks) & 1;
+        return if (bit == 1) .free else .in_use;
     }
 
     fn wordsInUse(slab: *const Slab) usize {

@@ -19,6 +19,7 @@ const Slab = @import("slab.zig").Slab;
 const words_per_granule = @import("slab.zig").words_per_granule;
 const Lock = @import("../platform/lock.zig").Lock;
 const Line = @import("../seeing/fatal.zig").Line;
+const canary = @import("../platform/canary.zig");
 const assert = std.debug.assert;
 
 const all_granules: bitmap.Granules = 0xffff_ffff;
@@ -95,6 +96,9 @@ const bitmap_bytes = geometry.superslab_granules * words_per_granule * @sizeOf(u
 const group_records_bytes = std.mem.alignForward(usize, records_per_group * record_bytes, 64 * 1024);
 const group_bytes = group_records_bytes + records_per_group * bitmap_bytes;
 
+/// Held by the one thread that gives memory back, so that a forked child finds nothing that is neither in service
+/// nor gone. Comes before `lock`.
+var purging: Lock = .{};
 var lock: Lock = .{};
 var bins: [bin_count]?*Superslab = @splat(null);
 /// One bit for each bin that is not empty.
@@ -116,8 +120,8 @@ var refusal_unsaid: u32 = 0;
 /// Below the superslabs: one that touches the last saves a mapping count and a trim.
 var hint: usize = 0;
 
-pub fn locks() [1]*Lock {
-    return .{&lock};
+pub fn locks() [2]*Lock {
+    return .{ &purging, &lock };
 }
 
 pub fn count() Counts {
@@ -142,14 +146,35 @@ pub fn allocateRun(granules: u32) ?Run {
     const mask = bitmap.run(start, granules);
     const clean = superslab.dirty & mask == 0;
     if (superslab.free == all_granules) counts.empty -= 1;
+    assert(superslab.run_granules[start] == 0);
+    takeGranules(superslab, start, mask);
+    return .{ .superslab = superslab, .start = start, .clean = clean };
+}
+
+/// Adds free granules, which begin where the run ends, to the run that begins at `start`.
+fn takeGranules(superslab: *Superslab, start: u32, mask: bitmap.Granules) void {
+    const before = superslab.run_granules[start];
+    const after = before + @popCount(mask);
     counts.dirty_granules -= @popCount(superslab.dirty & mask);
-    counts.used_granules += granules;
+    counts.used_granules += @popCount(mask);
     superslab.free &= ~mask;
     superslab.dirty &= ~mask;
-    superslab.run_granules[start] = @intCast(granules);
-    for (start..start + granules) |granule| superslab.run_start[granule] = @intCast(start);
+    superslab.run_granules[start] = after;
+    for (start + before..start + after) |granule| superslab.run_start[granule] = @intCast(start);
     rebin(superslab);
-    return .{ .superslab = superslab, .start = start, .clean = clean };
+}
+
+/// Makes a run as long as `granules` by what lies behind it. False if that is not free, and nothing has changed.
+pub fn growRun(superslab: *Superslab, start: u32, granules: u32) bool {
+    lock.lock();
+    defer lock.unlock();
+    const before = superslab.run_granules[start];
+    assert(before >= 1 and granules > before);
+    if (start + granules > geometry.superslab_granules) return false;
+    const mask = bitmap.run(start + before, granules - before);
+    if (superslab.free & mask != mask) return false;
+    takeGranules(superslab, start, mask);
+    return true;
 }
 
 /// Takes a run back. Its page map entries are 0 already, and nobody holds an address in it.
@@ -173,7 +198,7 @@ pub fn shrinkRun(superslab: *Superslab, start: u32, granules: u32) void {
 fn freeGranules(superslab: *Superslab, start: u32, granules: u32) void {
     const mask = bitmap.run(start, granules);
     assert(superslab.free & mask == 0);
-    superslab.free |= mask;
+    superslab.free |= if (canary.is(.free_run_long)) mask | mask << 1 else mask;
     superslab.dirty |= mask;
     counts.used_granules -= granules;
     counts.dirty_granules += granules;
@@ -216,6 +241,9 @@ pub inline fn settle() void {
 }
 
 noinline fn settleSlow() void {
+    // Another thread is at it. What it has passed already stays unsettled, for the next slow path.
+    if (!purging.tryLock()) return;
+    defer purging.unlock();
     lock.lock();
     setUnsettled(false);
     const excess = counts.dirty_granules > dirtyBudget();
@@ -230,6 +258,8 @@ noinline fn settleSlow() void {
 
 /// Gives back every free granule and every empty superslab. Returns the bytes.
 pub fn purge() usize {
+    purging.lock();
+    defer purging.unlock();
     lock.lock();
     var superslab = all;
     while (superslab) |one| {
@@ -302,7 +332,7 @@ fn purgeTo(limit: usize) usize {
         counts.dirty_granules -= @popCount(taken);
         rebin(one);
         lock.unlock();
-        const kept = releaseGranules(one.base, taken);
+        const kept = releaseGranules(one.base, if (canary.is(.purge_long)) taken | taken << 1 else taken);
         bytes += @as(usize, @popCount(taken & ~kept)) << geometry.granule_shift;
         lock.lock();
         superslab = one.next;
@@ -498,7 +528,27 @@ test "superslab: random runs never overlap, and everything goes back" {
     const before = count();
     var runs: std.ArrayList(Run) = .empty;
     defer runs.deinit(gpa);
+    var grown: usize = 0;
     for (0..3000) |step| {
+        if (runs.items.len > 0 and random.uintLessThan(u8, 4) == 0) {
+            const run = runs.items[random.uintLessThan(usize, runs.items.len)];
+            const length = run.superslab.run_granules[run.start];
+            const wanted = length + random.intRangeAtMost(u32, 1, 4);
+            if (growRun(run.superslab, run.start, wanted)) {
+                const bytes = run.superslab.runBytes(run.address());
+                try std.testing.expectEqual(wanted * geometry.granule_bytes, bytes);
+                const last: *u64 = @ptrFromInt(run.address() + bytes - 8);
+                last.* = run.address();
+                grown += 1;
+            } else {
+                // Only because what lies behind it is taken, or is another superslab's.
+                try std.testing.expectEqual(length, run.superslab.run_granules[run.start]);
+                if (run.start + wanted <= geometry.superslab_granules) {
+                    const behind = bitmap.run(run.start + length, wanted - length);
+                    try std.testing.expect(run.superslab.free & behind != behind);
+                }
+            }
+        }
         if (random.uintLessThan(usize, 3000) > step) {
             const granules = random.intRangeAtMost(u32, 1, if (random.boolean()) 3 else 32);
             const run = allocateRun(granules).?;
@@ -522,6 +572,7 @@ test "superslab: random runs never overlap, and everything goes back" {
         }
         if (step % 50 == 0) verify();
     }
+    try std.testing.expect(grown > 50);
     for (runs.items) |run| freeRun(run.superslab, run.start);
     verify();
     _ = purge();

@@ -21,6 +21,7 @@ const Superslab = superslabs.Superslab;
 const Slab = @import("../memory/slab.zig").Slab;
 const Lock = @import("../platform/lock.zig").Lock;
 const fatal = @import("../seeing/fatal.zig");
+const canary = @import("../platform/canary.zig");
 const assert = std.debug.assert;
 const Class = size_class.Class;
 
@@ -97,7 +98,8 @@ pub fn flush(class: Class, blocks: []const usize) void {
     const central = &centrals[class];
     central.lock.lock();
     const kept = keepCold(central, class, blocks);
-    put(central, class, blocks[0 .. blocks.len - kept], .keep_last);
+    const twice = @intFromBool(canary.is(.flush_twice) and kept > 0);
+    put(central, class, blocks[0 .. blocks.len - kept + twice], .keep_last);
     central.lock.unlock();
     superslabs.settle();
 }
@@ -176,11 +178,20 @@ fn put(central: *Central, class: Class, blocks: []const usize, emptied: Emptied)
     for (blocks) |address| {
         if (address & ~(geometry.superslab_bytes - 1) != base) {
             base = address & ~(geometry.superslab_bytes - 1);
-            superslab = registry.find(Superslab, address) orelse fatal.misuse(.not_ours, address, 0);
+            superslab = registry.find(Superslab, address) orelse fatal.misuse(.{
+                .kind = .double_free,
+                .address = address,
+                .state = .free,
+            });
         }
         const slab = superslab.slabOf(address);
         // The slab changed its class since the block was put in the magazine, so it was free then.
-        if (slab.class != class) fatal.misuse(.double_free, address, size_class.blockBytes(class));
+        if (slab.class != class) fatal.misuse(.{
+            .kind = .double_free,
+            .address = address,
+            .block_bytes = size_class.blockBytes(class),
+            .state = .free,
+        });
         slab.put(address);
         if (!slab.listed) list(central, slab);
         if (slab.isEmpty() and !(emptied == .keep_last and slab.isOnly())) end(central, slab);

@@ -23,13 +23,17 @@ pub const Magazine = extern struct {
         return address;
     }
 
-    /// False when there is no room.
+    /// False when there is no room, or when the address is the newest already: a block freed twice at once.
     pub inline fn push(magazine: *Magazine, address: usize) bool {
         const top = magazine.top;
-        if (top == magazine.limit) return false;
+        if (top == magazine.limit or (top - 1)[0] == address) return false;
         @constCast(top)[0] = address;
         magazine.setTop(top + 1);
         return true;
+    }
+
+    pub inline fn newest(magazine: *const Magazine) usize {
+        return (magazine.top - 1)[0];
     }
 
     pub inline fn setTop(magazine: *Magazine, top: [*]const usize) void {

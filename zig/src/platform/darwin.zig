@@ -9,6 +9,7 @@ const std = @import("std");
 pub const E = std.c.E;
 pub const PROT = std.c.PROT;
 pub const rlimit = std.c.rlimit;
+pub const timespec = std.c.timespec;
 pub const MADV = struct {
     pub const DONTNEED = 4;
     pub const NOHUGEPAGE = 15;
@@ -18,6 +19,7 @@ const MapFlags = struct {
     TYPE: enum { PRIVATE },
     ANONYMOUS: bool,
     NORESERVE: bool = false,
+    FIXED: bool = false,
     /// Darwin has only the kind that replaces: refused.
     FIXED_NOREPLACE: bool = false,
 };
@@ -30,6 +32,10 @@ const c = struct {
     extern fn mprotect(address: *const anyopaque, bytes: usize, protection: PROT) c_int;
     extern fn getrlimit(resource: c_int, limit: *rlimit) c_int;
     extern fn getpagesize() c_int;
+    extern fn issetugid() c_int;
+    /// A library has no `environ` of its own to look at.
+    extern fn _NSGetEnviron() *[*:null]const ?[*:0]const u8;
+    extern fn nanosleep(time: *const timespec, left: ?*timespec) c_int;
     extern fn write(file: c_int, text: [*]const u8, bytes: usize) isize;
     extern fn pthread_sigmask(how: c_int, set: *const u32, before: ?*u32) c_int;
     extern fn sigpending(set: *u32) c_int;
@@ -68,8 +74,10 @@ fn status(result: c_int, before: c_int) usize {
 pub fn mmap(hint: ?*anyopaque, bytes: usize, protection: PROT, flags: MapFlags, file: i32, offset: i64) usize {
     if (flags.FIXED_NOREPLACE) return refusal(.OPNOTSUPP);
     const before = std.c._errno().*;
-    const reserve: c_int = if (flags.NORESERVE) c.map_noreserve else 0;
-    return outcome(c.mmap(hint, bytes, protection, c.map_private | c.map_anonymous | reserve, file, offset), before);
+    var all: c_int = c.map_private | c.map_anonymous;
+    if (flags.NORESERVE) all |= c.map_noreserve;
+    if (flags.FIXED) all |= c.map_fixed;
+    return outcome(c.mmap(hint, bytes, protection, all, file, offset), before);
 }
 
 pub fn munmap(address: *const anyopaque, bytes: usize) usize {
@@ -86,9 +94,8 @@ pub fn madvise(address: *anyopaque, bytes: usize, advice: u32) usize {
     // There are no huge pages to be kept away.
     if (advice == MADV.NOHUGEPAGE) return refusal(.INVAL);
     std.debug.assert(advice == MADV.DONTNEED);
-    const before = std.c._errno().*;
-    const flags = c.map_private | c.map_anonymous | c.map_fixed;
-    return outcome(c.mmap(address, bytes, .{ .READ = true, .WRITE = true }, flags, -1, 0), before);
+    const readable: PROT = .{ .READ = true, .WRITE = true };
+    return mmap(address, bytes, readable, .{ .TYPE = .PRIVATE, .ANONYMOUS = true, .FIXED = true }, -1, 0);
 }
 
 /// Shrinking is unmapping the end. Nothing else can be had.
@@ -109,6 +116,19 @@ pub fn prlimit(_: i32, resource: enum { AS }, _: ?*const rlimit, limit: *rlimit)
 
 pub fn pageBytes() usize {
     return @intCast(c.getpagesize());
+}
+
+pub fn hasMoreRights() bool {
+    return c.issetugid() != 0;
+}
+
+pub fn environment() [*:null]const ?[*:0]const u8 {
+    return c._NSGetEnviron().*;
+}
+
+pub fn nanosleep(time: *const timespec, left: ?*timespec) usize {
+    const before = std.c._errno().*;
+    return status(c.nanosleep(time, left), before);
 }
 
 const Futex = struct { cmd: enum { WAIT, WAKE }, private: bool };

@@ -6,6 +6,7 @@
 
 const std = @import("std");
 const builtin = @import("builtin");
+const build_options = @import("build_options");
 /// The calls in the form that Linux has them. Darwin answers in the same form.
 const linux = switch (builtin.os.tag) {
     .linux => std.os.linux,
@@ -30,15 +31,19 @@ pub const Refusal = struct {
     refuse_count: usize = 0,
 
     fn refuses(self: *Refusal) bool {
-        self.calls += 1;
-        return self.calls >= self.refuse_from and self.calls - self.refuse_from < self.refuse_count;
+        // Partner: itself, in another thread. The number only chooses which call fails.
+        const number = @atomicRmw(usize, &self.calls, .Add, 1, .monotonic) + 1;
+        return number >= self.refuse_from and number - self.refuse_from < self.refuse_count;
     }
 };
 
-pub var refusal: if (builtin.is_test) Refusal else void = if (builtin.is_test) .{} else {};
+/// The unit tests and the fuzzer can refuse calls.
+const can_refuse = builtin.is_test or build_options.test_hooks;
+
+pub var refusal: if (can_refuse) Refusal else void = if (can_refuse) .{} else {};
 
 inline fn refused() bool {
-    if (!builtin.is_test) return false;
+    if (!can_refuse) return false;
     if (!refusal.refuses()) return false;
     @atomicStore(u32, &last_error_number, @backingInt(linux.E.NOMEM), .monotonic);
     return true;
@@ -114,6 +119,20 @@ pub fn makeWritable(address: usize, bytes: usize) bool {
     return succeeded(linux.mprotect(@ptrFromInt(address), bytes, protectionFlags(.read_write)));
 }
 
+/// Takes the pages back and makes every access a fault; the place stays taken until `unmap`.
+pub fn seal(address: usize, bytes: usize) bool {
+    if (refused()) return false;
+    const result = linux.mmap(
+        @ptrFromInt(address),
+        bytes,
+        .{},
+        .{ .TYPE = .PRIVATE, .ANONYMOUS = true, .NORESERVE = true, .FIXED = true },
+        -1,
+        0,
+    );
+    return succeeded(result);
+}
+
 pub const Resized = enum { done, no_room, not_one_mapping };
 
 /// Grows or shrinks a mapping where it lies.
@@ -169,6 +188,33 @@ pub fn pageBytes() usize {
     return getauxval(at_pagesz);
 }
 
+/// The key of the mark that the process has more rights than its caller (elf.h).
+const at_secure = 23;
+
+pub fn hasMoreRights() bool {
+    if (builtin.os.tag != .linux) return linux.hasMoreRights();
+    return getauxval(at_secure) != 0;
+}
+
+pub const Environment = [*:null]const ?[*:0]const u8;
+
+extern const environ: ?Environment;
+/// Where the kernel put argc, the arguments and the environment; the loader of glibc knows it from the start.
+const stack_end: ?*const ?[*]const usize = if (builtin.abi.isGnu())
+    @extern(?*const ?[*]const usize, .{ .name = "__libc_stack_end", .linkage = .weak })
+else
+    null;
+
+/// The environment as the process found it. The loader and other libraries allocate before libc has set `environ`.
+/// Null where neither says.
+pub fn environment() ?Environment {
+    if (builtin.os.tag != .linux) return linux.environment();
+    if (environ) |variables| return variables;
+    const start = (stack_end orelse return null).* orelse return null;
+    const argument_count = start[0];
+    return @ptrCast(start + 1 + argument_count + 1);
+}
+
 /// Sleeps while `word` holds `value`. Its partner is `wake`. A spurious return is allowed.
 pub fn wait(word: *const std.atomic.Value(u32), value: u32) void {
     _ = linux.futex_4arg(&word.raw, .{ .cmd = .WAIT, .private = true }, value, null);
@@ -176,6 +222,12 @@ pub fn wait(word: *const std.atomic.Value(u32), value: u32) void {
 
 pub fn wake(word: *const std.atomic.Value(u32)) void {
     _ = linux.futex_3arg(&word.raw, .{ .cmd = .WAKE, .private = true }, 1);
+}
+
+/// Lets other threads run.
+pub fn sleep(microseconds: u31) void {
+    const time: linux.timespec = .{ .sec = 0, .nsec = @as(isize, microseconds) * 1000 };
+    _ = linux.nanosleep(&time, null);
 }
 
 /// Writes to standard error. What cannot be written is lost: there is nobody to tell. A pipe that nobody reads does

@@ -8,7 +8,7 @@ const locking = @import("../platform/lock.zig");
 
 /// Builds one line of text in a fixed buffer; what does not fit is cut.
 pub const Line = struct {
-    buffer: [256]u8 = undefined,
+    buffer: [320]u8 = undefined,
     length: usize = 0,
 
     pub fn text(line: *Line, part: []const u8) void {
@@ -30,46 +30,130 @@ pub const Line = struct {
         line.text(digits[at..]);
     }
 
+    pub fn hex(line: *Line, value: usize) void {
+        line.text("0x");
+        line.number(value, 16);
+    }
+
+    pub fn bytes(line: *Line, count: usize) void {
+        line.number(count, 10);
+        line.text(if (count == 1) " byte" else " bytes");
+    }
+
     pub fn end(line: *Line) void {
         line.buffer[@min(line.length, line.buffer.len - 1)] = '\n';
         os.writeError(line.buffer[0..@min(line.length + 1, line.buffer.len)]);
     }
 };
 
-/// What was wrong with a pointer that was given back.
-pub const Misuse = enum {
-    not_ours,
-    inside_block,
-    never_allocated,
+/// What the program did wrong. Each has a page of its own under docs/errors/.
+pub const Kind = enum {
+    foreign_pointer,
+    interior_pointer,
     double_free,
-
-    fn says(kind: Misuse) []const u8 {
-        return switch (kind) {
-            .not_ours => "not a block of this allocator",
-            .inside_block => "not the start of a block",
-            .never_allocated => "a block that was never allocated",
-            .double_free => "a block that is free already",
-        };
-    }
+    unallocated_block,
+    use_after_free,
+    wrong_size,
+    wrong_alignment,
+    overflow,
+    underflow,
+    write_after_free,
 };
 
-/// `block_bytes` is 0 where the address belongs to no size class.
-pub noinline fn misuse(kind: Misuse, address: usize, block_bytes: usize) noreturn {
+pub const State = enum { unknown, in_use, free, never_handed_out };
+
+/// What is known of a misuse at the moment when it is noticed.
+pub const Misuse = struct {
+    kind: Kind,
+    /// The pointer that was given, or the block whose bytes were changed.
+    address: usize,
+    /// The block's size: as asked for under HAKMEM_CHECK, else that of its size class. 0 where it is unknown.
+    block_bytes: usize = 0,
+    state: State = .unknown,
+    /// Bytes from the block's start to the pointer or the changed byte.
+    offset: isize = 0,
+    /// The size or alignment that the caller gave.
+    given: usize = 0,
+};
+
+/// Ends the process with one line: what happened, address, block size, state, what to do.
+pub noinline fn misuse(what: Misuse) noreturn {
     @branchHint(.cold);
     var line: Line = .{};
-    line.text("hakmem: bad pointer 0x");
-    line.number(address, 16);
-    line.text(": ");
-    line.text(kind.says());
-    if (block_bytes != 0) {
-        line.text(" (");
-        line.number(block_bytes, 10);
-        line.text("-byte class)");
-    }
-    line.text("; look for a double free or a pointer from elsewhere at this call");
+    describe(&line, what);
     line.end();
     locking.Passage.openForGood();
     os.die();
+}
+
+fn describe(line: *Line, what: Misuse) void {
+    line.text(switch (what.kind) {
+        .foreign_pointer => "hakmem: foreign pointer: ",
+        .interior_pointer => "hakmem: interior pointer: ",
+        .double_free => "hakmem: double free: ",
+        .unallocated_block => "hakmem: unallocated block: ",
+        .use_after_free => "hakmem: use after free: ",
+        .wrong_size => "hakmem: wrong size: ",
+        .wrong_alignment => "hakmem: wrong alignment: ",
+        .overflow => "hakmem: overflow: ",
+        .underflow => "hakmem: underflow: ",
+        .write_after_free => "hakmem: write after free: ",
+    });
+    line.hex(what.address);
+    switch (what.kind) {
+        .foreign_pointer => line.text(" lies in"),
+        .interior_pointer => {
+            line.text(" lies ");
+            line.bytes(@abs(what.offset));
+            line.text(if (what.offset < 0) " before" else " into");
+        },
+        else => line.text(" is"),
+    }
+    if (what.kind == .foreign_pointer) {
+        line.text(" no block of hakmem");
+    } else if (what.block_bytes == 0) {
+        line.text(" a block of unknown size");
+    } else {
+        line.text(" a block of ");
+        line.bytes(what.block_bytes);
+    }
+    line.text(switch (what.state) {
+        .unknown => "",
+        .in_use => ", in use",
+        .free => ", free already",
+        .never_handed_out => ", never handed out",
+    });
+    switch (what.kind) {
+        .wrong_size => {
+            line.text(", freed as one of ");
+            line.bytes(what.given);
+        },
+        .wrong_alignment => {
+            line.text(", freed as one aligned to ");
+            line.number(what.given, 10);
+        },
+        .overflow, .underflow, .write_after_free => {
+            line.text(if (what.offset < 0) ", and byte -" else ", and byte ");
+            line.number(@abs(what.offset), 10);
+            line.text(" of it was changed");
+        },
+        else => {},
+    }
+    line.text(switch (what.kind) {
+        .foreign_pointer => "; give it back to what made it, or set HAKMEM_FOREIGN=ignore",
+        .interior_pointer => "; pass the address that malloc returned",
+        .double_free => "; free each block once",
+        .unallocated_block => "; pass only what malloc returned",
+        .use_after_free => "; keep no pointer to a block that was freed",
+        .wrong_size => "; pass the size that malloc was asked for",
+        .wrong_alignment => "; pass the alignment that was asked for",
+        .overflow => "; write no further than the size asked for",
+        .underflow => "; write nothing before the block",
+        .write_after_free => "; keep no pointer to a block that was freed",
+    });
+    line.text("; see docs/errors/");
+    for (@tagName(what.kind)) |letter| line.text(&.{if (letter == '_') '-' else letter});
+    line.text(".md");
 }
 
 /// A broken invariant of the allocator itself (builds with safety checks only): one line, then abort, since the
@@ -86,6 +170,23 @@ fn invariantBroken(message: []const u8, address: ?usize) noreturn {
     line.end();
     locking.Passage.openForGood();
     os.die();
+}
+
+test "fatal: the longest line fits" {
+    for (std.enums.values(Kind)) |kind| for (std.enums.values(State)) |state| {
+        var line: Line = .{};
+        const large = std.math.maxInt(usize);
+        describe(&line, .{
+            .kind = kind,
+            .address = large,
+            .block_bytes = large,
+            .state = state,
+            .offset = std.math.minInt(isize),
+            .given = large,
+        });
+        try std.testing.expect(line.length < line.buffer.len);
+        try std.testing.expect(std.mem.endsWith(u8, line.buffer[0..line.length], ".md"));
+    };
 }
 
 test "fatal: numbers are written in both bases, and a line is cut rather than overrun" {

@@ -12,6 +12,7 @@ const huge = @import("../memory/huge.zig");
 const metadata = @import("../memory/metadata.zig");
 const registry = @import("../memory/registry.zig");
 const page_map = @import("../memory/page_map.zig");
+const check = @import("../checking/check.zig");
 const lifecycle = @import("../allocator/lifecycle.zig");
 
 /// `struct hak_stats`. Fields are only ever added at the end; `struct_bytes` says how many were filled.
@@ -76,7 +77,7 @@ pub fn gather() Stats {
     stats.huge_bytes = mappings.bytes;
     stats.huge_stuck_bytes = mappings.stuck_bytes;
     stats.metadata_bytes = pages.record_bytes + metadata.mappedBytes() + registry.mappedBytes() +
-        page_map.writableBytes();
+        page_map.writableBytes() + check.mappedBytes();
     stats.mapped_bytes = pages.mapped * geometry.superslab_bytes + mappings.bytes +
         mappings.stuck_bytes + stats.metadata_bytes;
     return stats;

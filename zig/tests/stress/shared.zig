@@ -57,6 +57,8 @@ pub var workers: []Worker = &.{};
 var failing: std.atomic.Value(bool) = .init(false);
 /// Threads that have come to `waitForAll`.
 var waiting: std.atomic.Value(u32) = .init(0);
+/// What errno, 0 before, must be after a request that is refused; null where that is not looked at.
+pub var errno_refused: ?c_int = null;
 /// Requests may be refused.
 pub var scarce: std.atomic.Value(bool) = .init(false);
 pub threadlocal var current_worker: ?*Worker = null;
@@ -69,7 +71,14 @@ pub fn prepareMemory() !void {
     workers = @as([*]Worker, @ptrCast(@alignCast(bytes)))[0..worker_count_max];
 }
 
+/// Says in the line of a failure what was being done.
+pub var describe: process.Describe = describeMode;
+
 pub fn describeActivity(buffer: []u8) []const u8 {
+    return describe(buffer);
+}
+
+fn describeMode(buffer: []u8) []const u8 {
     const worker = current_worker orelse return process.formatLine(buffer, "{t} (seed {d})", .{ mode, seed });
     return process.formatLine(buffer, "{t} (thread {d}, operation {d}, seed {d})", .{
         mode, worker.number, worker.operation, seed,
@@ -129,6 +138,10 @@ pub const Block = struct {
     usable: usize,
     thread: u64,
     operation: u64,
+    freed: Freed = .sized,
+
+    /// How C lets a block be freed, besides by `free`.
+    const Freed = union(enum) { sized, aligned_sized: usize, plainly };
 
     pub const none: Block = .{ .address = 0, .size = 0, .usable = 0, .thread = 0, .operation = 0 };
 
@@ -188,6 +201,9 @@ pub const Worker = struct {
     blocks_made: u64,
     /// Requests that got no memory.
     refusals: u64,
+    /// Usable bytes of the blocks that this worker made, less those that it freed: below zero, wrapped, where it
+    /// freed more. The sum over all workers is what is live.
+    live_bytes: u64,
     places: [place_count]Block,
 
     pub fn reset(worker: *Worker, thread: u64) void {
@@ -199,24 +215,41 @@ pub const Worker = struct {
         worker.foreign_frees = 0;
         worker.blocks_made = 0;
         worker.refusals = 0;
+        worker.live_bytes = 0;
         worker.places = @splat(.none);
     }
 
-    const How = enum { malloc, calloc, aligned, realloc };
+    pub const How = enum { malloc, calloc, aligned, realloc, reallocarray, memalign, posix_memalign, valloc, pvalloc };
 
     /// Null only where memory is scarce.
     pub fn make(worker: *Worker, how: How, size: usize, alignment_wanted: usize) ?Block {
-        const alignment = if (how == .aligned) alignment_wanted else naturalAlignment(size);
+        const alignment = switch (how) {
+            .aligned, .memalign, .posix_memalign => alignment_wanted,
+            .valloc, .pvalloc => std.heap.pageSize(),
+            .malloc, .calloc, .realloc, .reallocarray => naturalAlignment(size),
+        };
+        const parts: usize = if (size % 24 == 0) 24 else 1;
+        if (errno_refused != null) family.errno_location().* = 0;
         const result = switch (how) {
             .malloc => family.malloc(size),
-            .calloc => family.calloc(1, size),
+            .calloc => family.calloc(size / parts, parts),
             .aligned => family.aligned_alloc(alignment, size),
             .realloc => family.realloc(null, size),
+            .reallocarray => family.reallocarray.?(null, parts, size / parts),
+            .memalign => family.memalign.?(alignment, size),
+            .posix_memalign => posixMemalign(alignment, size),
+            .valloc => family.valloc.?(size),
+            .pvalloc => family.pvalloc.?(size),
         };
-        const block = worker.adopt(result, size, alignment) orelse return null;
+        var block = worker.adopt(result, size, alignment) orelse return null;
+        block.freed = switch (how) {
+            .malloc, .calloc, .realloc, .reallocarray => .sized,
+            .aligned => .{ .aligned_sized = alignment },
+            .memalign, .posix_memalign, .valloc, .pvalloc => .plainly,
+        };
         if (how == .calloc) {
-            for (block.bytes()[0..size], 0..) |byte, index| {
-                if (byte != 0) block.failBlock("came from calloc with byte {d} being 0x{x}", .{ index, byte });
+            if (firstNotZero(block.bytes()[0..size])) |index| {
+                block.failBlock("came from calloc with byte {d} being 0x{x}", .{ index, block.bytes()[index] });
             }
         }
         oracle_module.fillPattern(block.bytes(), block.key());
@@ -230,10 +263,15 @@ pub const Worker = struct {
         };
     }
 
-    fn adopt(worker: *Worker, result: ?[*]u8, size: usize, alignment: usize) ?Block {
+    /// Checks and claims what an allocation returned.
+    pub fn adopt(worker: *Worker, result: ?[*]u8, size: usize, alignment: usize) ?Block {
         const pointer = result orelse {
             if (!scarce.load(.acquire)) fail("NULL for {d} bytes aligned to {d}", .{ size, alignment });
             worker.refusals += 1;
+            if (errno_refused) |expected| {
+                const found = family.errno_location().*;
+                if (found != expected) fail("errno is {d} after a refusal, expected {d}", .{ found, expected });
+            }
             return null;
         };
         var block: Block = .{
@@ -248,22 +286,43 @@ pub const Worker = struct {
         block.usable = family.usable_size(pointer);
         if (block.usable < size) block.failBlock("may be used for less than its size", .{});
         block.claim();
+        worker.live_bytes +%= block.usable;
         return block;
     }
 
     pub fn destroy(worker: *Worker, block: Block) void {
+        family.free(worker.part(block));
+    }
+
+    /// As `destroy`, by the sized form of free that fits, if there is one.
+    pub fn destroySized(worker: *Worker, block: Block) void {
+        const pointer = worker.part(block);
+        switch (block.freed) {
+            .sized => if (family.free_sized) |call| return call(pointer, block.size),
+            .aligned_sized => |alignment| {
+                if (family.free_aligned_sized) |call| return call(pointer, alignment, block.size);
+            },
+            .plainly => {},
+        }
+        family.free(pointer);
+    }
+
+    /// Checks a block for the last time. The caller frees it.
+    pub fn part(worker: *Worker, block: Block) [*]u8 {
         block.verify();
         const pointer: [*]u8 = @ptrFromInt(block.address);
         const usable = family.usable_size(pointer);
         if (usable != block.usable) block.failBlock("now has the usable size {d}", .{usable});
         if (block.thread != worker.number) worker.foreign_frees += 1;
         block.unclaim();
-        family.free(pointer);
+        worker.live_bytes -%= block.usable;
+        return pointer;
     }
 
     pub fn remake(worker: *Worker, block: Block, size: usize) Block {
         block.verify();
         block.unclaim();
+        if (errno_refused != null) family.errno_location().* = 0;
         const result = family.realloc(@ptrFromInt(block.address), size);
         const moved = worker.adopt(result, size, naturalAlignment(size)) orelse {
             // The block is what it was.
@@ -271,6 +330,7 @@ pub const Worker = struct {
             block.verify();
             return block;
         };
+        worker.live_bytes -%= block.usable;
         const kept = moved.bytes()[0..@min(block.size, size)];
         if (oracle_module.firstWrongByte(kept, block.key())) |index| {
             moved.failBlock("lost byte {d} in realloc from 0x{x} (size {d})", .{
@@ -358,12 +418,40 @@ fn giveBack(random: *Random) void {
 }
 
 /// Figures taken while others work may be a little old, but none is ever negative or absurd.
-fn expectSaneStats(gather: *const fn (*suite.Stats, usize) callconv(.c) c_int) void {
+pub fn expectSaneStats(gather: *const fn (*suite.Stats, usize) callconv(.c) c_int) void {
     var stats: suite.Stats = .{};
     if (gather(&stats, @sizeOf(suite.Stats)) != 0) fail("hak_stats refused", .{});
     inline for (@typeInfo(suite.Stats).@"struct".field_names) |name| {
         if (@field(stats, name) > 1 << 47) fail("hak_stats says {d} for {s}", .{ @field(stats, name), name });
     }
+}
+
+fn posixMemalign(alignment: usize, size: usize) ?[*]u8 {
+    var pointer: ?[*]u8 = null;
+    const code = family.posix_memalign.?(&pointer, alignment, size);
+    if ((code == 0) != (pointer != null)) {
+        fail("posix_memalign returned {d} and gave 0x{x}", .{ code, @intFromPtr(pointer) });
+    }
+    // It tells by its result, and leaves errno alone.
+    if (errno_refused) |expected| {
+        const found = family.errno_location().*;
+        if (found != 0) fail("posix_memalign set errno to {d}", .{found});
+        if (pointer == null) family.errno_location().* = expected;
+    }
+    return pointer;
+}
+
+fn firstNotZero(bytes: []const u8) ?usize {
+    var start: usize = 0;
+    while (start < bytes.len) {
+        const end = @min(start + 512, bytes.len);
+        // Gathered without a branch, which lets it be vectorised.
+        var gathered: u8 = 0;
+        for (bytes[start..end]) |byte| gathered |= byte;
+        if (gathered != 0) for (bytes[start..end], start..) |byte, index| if (byte != 0) return index;
+        start = end;
+    }
+    return null;
 }
 
 fn naturalAlignment(size: usize) usize {

@@ -4,6 +4,7 @@
 const std = @import("std");
 const run_module = @import("run.zig");
 const impossible = @import("impossible.zig");
+const process = @import("../process.zig");
 const Failure = @import("subject.zig").Failure;
 
 const Run = run_module.Run;
@@ -129,6 +130,54 @@ pub fn reallocAppend(run: *Run) Failure!void {
     // And page by page, off the page boundary.
     while (block.size < 2 * mib) block = try run.resize(block, block.size + 12_289);
     try run.checkAndFree(block);
+}
+
+pub fn reallocShrink(run: *Run) Failure!void {
+    const Shrink = struct { count: usize, from: usize, to: usize };
+    for ([_]Shrink{
+        .{ .count = 1, .from = 64 * mib, .to = 2 * mib },
+        .{ .count = 48, .from = mib, .to = 200 * kib },
+        .{ .count = 400, .from = 100_000, .to = 1000 },
+    }) |shrink| {
+        const blocks = try run.scratch(Block, shrink.count);
+        defer run.freeScratch(blocks);
+        for (blocks) |*block| {
+            block.* = try run.allocate(shrink.from);
+            run.fill(block.*);
+        }
+        const before = try run.residentBytes();
+        for (blocks) |*block| block.* = try run.resize(block.*, shrink.to);
+        run.family().flush_all.?();
+        const freed = shrink.count * (shrink.from - shrink.to);
+        try run.expectFallBy("blocks made smaller by realloc", before, freed / 4 * 3);
+        for (blocks) |block| try run.checkAndFree(block);
+    }
+}
+
+pub fn reallocMovesPages(run: *Run) Failure!void {
+    // Growing by doubling to 1 GiB, where every page is touched that was there at the beginning.
+    const c = run.family();
+    const last = run_module.roomySize(1024 * mib);
+    var size: usize = 64 * mib;
+    var block = run.take(size) orelse return run.fail("malloc of {d} bytes returned NULL", .{size});
+    const touched = size / 4096;
+    for (0..touched) |page| @as(*usize, @ptrCast(@alignCast(block + page * 4096))).* = page ^ size;
+    const key = size;
+    const before = process.minorFaults();
+    while (size < last) {
+        size *= 2;
+        block = c.realloc(block, size) orelse return run.fail("realloc to {d} bytes returned NULL", .{size});
+    }
+    const faults = process.minorFaults() - before;
+    if (faults > touched / 16) {
+        return run.fail("{d} page faults while a block with {d} pages grew: it was copied", .{ faults, touched });
+    }
+    for (0..touched) |page| {
+        const found = @as(*usize, @ptrCast(@alignCast(block + page * 4096))).*;
+        if (found != page ^ key) return run.fail("page {d} of {d} changed", .{ page, touched });
+    }
+    if (block[size - 1] != 0) return run.fail("the last byte of {d} is not fresh", .{size});
+    c.free(block);
 }
 
 pub fn reallocToZero(run: *Run) Failure!void {

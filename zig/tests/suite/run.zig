@@ -310,6 +310,15 @@ pub const Run = struct {
         return process.residentBytes() catch |err| run.fail("cannot read the resident size: {t}", .{err});
     }
 
+    pub fn expectFallBy(run: *Run, what: []const u8, before: usize, bytes: usize) Failure!void {
+        const after = try run.residentBytes();
+        if (after + bytes > before) {
+            return run.fail("{s}: resident memory went from {d} to {d} bytes, expected {d} less", .{
+                what, before, after, bytes,
+            });
+        }
+    }
+
     pub fn expectGrowthWithin(run: *Run, what: []const u8, before: usize, allowance: usize) Failure!void {
         const after = try run.residentBytes();
         if (after > before + allowance) {
@@ -319,6 +328,12 @@ pub const Run = struct {
         }
     }
 };
+
+/// A size of which the address space has room for several, also where it is limited.
+pub fn roomySize(wanted: usize) usize {
+    const share = process.addressSpaceLimit() / 8;
+    return if (share >= wanted) wanted else @max(128 * mib, std.mem.alignBackward(usize, share, mib));
+}
 
 /// What the process may grow by while nothing more is live. A page or two of bookkeeping is no
 /// leak; a lost block each round is far more.

@@ -128,7 +128,7 @@ pub fn zeroSizes(run: *Run) Failure!void {
 }
 
 pub fn callocZeroed(run: *Run) Failure!void {
-    const small = try boundarySizes(run, 64 * kib);
+    const small = try boundarySizes(run, 128 * kib);
     defer small.deinit(run);
     for (small.items) |size| try callocAfterDirt(run, size, std.math.clamp(128 * kib / size, 1, 40));
     for ([_]usize{ 100_000, 256 * kib, mib - 16, mib, mib + 1, 2 * mib, 4 * mib - 4096, 5_000_000, 33 * mib }) |size| {
@@ -165,6 +165,29 @@ fn callocAfterDirt(run: *Run, size: usize, count: usize) Failure!void {
         @memset(block.pointer[0..block.usable], 0x77);
     }
     for (blocks[0..count]) |block| try run.free(block);
+}
+
+pub fn callocLazy(run: *Run) Failure!void {
+    // Memory fresh from the system is zero already: to clear it would only make it resident.
+    const c = run.family();
+    const before = try run.residentBytes();
+    const size = run_module.roomySize(1024 * mib);
+    const huge = c.calloc(size / 4096, 4096) orelse return run.fail("calloc of {d} bytes returned NULL", .{size});
+    try run.expectGrowthWithin("calloc of memory that nobody has touched", before, 4 * mib);
+    // Not all of it need be fresh: a part may have served an earlier case.
+    var large: [100][*]u8 = undefined;
+    for (&large) |*block| {
+        block.* = c.calloc(1, 900 * kib) orelse return run.fail("calloc of 900 KiB returned NULL", .{});
+    }
+    try run.expectGrowthWithin("calloc of 100 blocks of 900 KiB that nobody has touched", before, 40 * mib);
+    for ([_]usize{ 0, size / 2, size - 1 }) |at| {
+        if (huge[at] != 0) return run.fail("byte {d} of {d} is 0x{x}", .{ at, size, huge[at] });
+    }
+    for (large) |block| {
+        if (block[0] != 0 or block[900 * kib - 1] != 0) return run.fail("a block of 900 KiB is not zero", .{});
+        c.free(block);
+    }
+    c.free(huge);
 }
 
 pub fn callocOverflow(run: *Run) Failure!void {

@@ -1,0 +1,45 @@
+//! Pointers that came back and are no block in use: what they are, as far as it can be told.
+//!
+//! Everything here is read without locks by a thread that is about to end the process.
+
+const std = @import("std");
+const geometry = @import("../numbers/geometry.zig");
+const size_class = @import("../numbers/size_class.zig");
+const settings = @import("../platform/settings.zig");
+const page_map = @import("../memory/page_map.zig");
+const registry = @import("../memory/registry.zig");
+const huge = @import("../memory/huge.zig");
+const Superslab = @import("../memory/superslab.zig").Superslab;
+const fatal = @import("../seeing/fatal.zig");
+
+/// Ends the process, unless the pointer lies in no memory of ours and such are to be ignored.
+pub noinline fn refuse(address: usize) void {
+    @branchHint(.cold);
+    if (address >> geometry.address_bits == 0 and registry.find(anyopaque, address) != null) explain(address);
+    if (settings.foreign == .ignore) return;
+    fatal.misuse(.{ .kind = .foreign_pointer, .address = address });
+}
+
+/// The 2 MiB around the address start a huge block or are a superslab.
+fn explain(address: usize) noreturn {
+    const start = address & ~(geometry.superslab_bytes - 1);
+    // It is no start of a block, so this does not come back.
+    if (page_map.entry(start) == page_map.huge) _ = huge.usableBytes(address);
+    const superslab = registry.find(Superslab, address).?;
+    const granule = superslab.granuleOf(address);
+    const run = superslab.run_start[granule];
+    const run_address = start + (@as(usize, run) << geometry.granule_shift);
+    const entry = page_map.entry(run_address);
+    const is_free = superslab.free >> @intCast(granule) & 1 != 0;
+    if (is_free or entry == size_class.none) {
+        fatal.misuse(.{ .kind = .double_free, .address = address, .state = .free });
+    }
+    if (entry != page_map.large) superslab.slabs[run].blameStray(address);
+    fatal.misuse(.{
+        .kind = .interior_pointer,
+        .address = address,
+        .block_bytes = superslab.runBytes(run_address),
+        .offset = @intCast(address - run_address),
+        .state = .in_use,
+    });
+}
