@@ -144,6 +144,8 @@ async function findZig(): Promise<string> {
 }
 
 async function zigBuild({ quiet = false, tests = false }: BuildOptions): Promise<void> {
+  // Where there is no Zig, that is all there is to say.
+  await zigPath();
   const sources = await listSources();
   if (!quiet) {
     console.error("hak: building the allocator (the first time takes a few minutes)");

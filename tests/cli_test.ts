@@ -205,7 +205,7 @@ Deno.test("bad input is refused in one line with status 2, before anything is bu
   );
   refused(
     await checkout.cli("build", "--fast"),
-    'hak build: unexpected argument "--fast": it takes none',
+    'hak build: unexpected argument "--fast": it takes only --all',
   );
   refused(await checkout.cli("ok", "x"), 'hak ok: unexpected argument "x": it takes none');
   refused(

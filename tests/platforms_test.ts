@@ -150,10 +150,10 @@ for (const platform of ["x86_64-macos", "aarch64-macos"]) {
 const unitTests = ["page_map", "registry", "slab", "lock"].map((name) => `test.${name}: `);
 
 /**
- * An emulator ignores RLIMIT_AS, adds a line of its own where a program aborts, and its record of 1 GiB of pages
- * counts as resident.
+ * An emulator ignores RLIMIT_AS, adds a line of its own where a program aborts, and its records of pages count as
+ * resident and fault.
  */
-const beyondEmulation = ["out-of-memory", "misuse", "calloc-lazy"];
+const beyondEmulation = ["out-of-memory", "misuse", "calloc-lazy", "realloc-moves-pages"];
 
 /** A mode of hak-stress with as many operations as it needs to judge. An emulator cannot fork beside threads. */
 const modes: [mode: string, operations: number, emulated: boolean][] = [
