@@ -90,6 +90,14 @@ class Checkout implements AsyncDisposable {
 case "$*" in
   version) echo 0.17.0; exit ;;
   'build --release=fast' | 'build --release=fast test-programs') ;;
+  'build --release=fast platforms')
+    for system in linux-gnu linux-musl macos; do for machine in x86_64 aarch64; do
+      mkdir -p "zig-out/$machine-$system/lib"
+      for file in libhakmem.so libhakmem_preload.so libhakmem.dylib; do
+        [ "$machine-$system/$file" = "$(cat ../fake/omit)" ] || : > "zig-out/$machine-$system/lib/$file"
+      done
+    done; done
+    exit ;;
   'build test') echo "$HAK_TEST_FILTER" > ../fake/filter; cat ../fake/tests; read status < ../fake/status; exit "$status" ;;
   *) echo "unexpected: $*" >&2; exit 99 ;;
 esac
@@ -197,7 +205,7 @@ Deno.test("bad input is refused in one line with status 2, before anything is bu
   );
   refused(
     await checkout.cli("build", "--fast"),
-    'hak build: unexpected argument "--fast": it takes none',
+    'hak build: unexpected argument "--fast": it takes only --all',
   );
   refused(await checkout.cli("ok", "x"), 'hak ok: unexpected argument "x": it takes none');
   refused(
@@ -268,6 +276,31 @@ Deno.test("hak lib builds when a source or an output has changed, and only then"
     stderr: "hak: building the allocator (the first time takes a few minutes)\n",
   });
   assert.equal(await checkout.builds(), 8);
+});
+
+Deno.test("hak build --all makes the objects of every platform, and leaves the default build be", async () => {
+  await using checkout = await Checkout.create();
+  const built = "hak: building the allocator (the first time takes a few minutes)\n";
+  assert.deepEqual(await checkout.cli("build", "--all"), { code: 0, stdout: "", stderr: built });
+  assert.equal(await checkout.builds(), 1);
+  // What lies in the folders of the platforms is none of the default build's outputs.
+  await checkout.write("zig/zig-out/aarch64-linux-musl/lib/libhakmem.so", "changed");
+  assert.equal((await checkout.cli("lib", "ffi")).code, 0);
+  assert.equal(await checkout.builds(), 1);
+  await Deno.remove(checkout.path("zig/zig-out/aarch64-macos"), { recursive: true });
+  await checkout.write("fake/omit", "aarch64-macos/libhakmem.dylib\n");
+  const omitted = await checkout.cli("build", "--all");
+  assert.equal(omitted.code, 1);
+  assert.equal(
+    omitted.stderr,
+    `${built}hak build: zig build made no zig/zig-out/aarch64-macos/lib/libhakmem.dylib: ` +
+      "zig/build.zig must install it\n",
+  );
+  for (const args of [["--al"], ["--all", "--all"]]) {
+    const { code, stderr } = await checkout.cli("build", ...args);
+    assert.equal(code, 2);
+    assert.match(stderr, /^hak build: unexpected argument "--all?": .*--all.*\n$/);
+  }
 });
 
 Deno.test("a build that fails shows what Zig says and ends in one line", async () => {

@@ -2,6 +2,8 @@
 //!
 //!   zig build                  the objects, the header and the sweep's driver, into zig-out/ (use --release=fast)
 //!   zig build test-programs    the same and what the Deno tests run
+//!   zig build platforms        the objects for every platform, into zig-out/PLATFORM/lib/
+//!   zig build platform-tests   the same and what is run of them under emulation, into zig-out/PLATFORM/test/
 //!   zig build test             the unit tests, with safety checks
 
 const std = @import("std");
@@ -9,12 +11,38 @@ const builtin = @import("builtin");
 
 const version = "0.1.0";
 
+/// A platform that objects are made for on any machine. Its name is that of its folder.
+const Platform = struct {
+    name: []const u8,
+    arch: std.Target.Cpu.Arch,
+    os: std.Target.Os.Tag,
+    abi: std.Target.Abi,
+    /// There is an object to preload besides the one to open.
+    preload: bool,
+    /// The tests run it, on the machine itself or under emulation.
+    tested: bool,
+};
+
+const platforms = [_]Platform{
+    .{ .name = "x86_64-linux-gnu", .arch = .x86_64, .os = .linux, .abi = .gnu, .preload = true, .tested = false },
+    .{ .name = "x86_64-linux-musl", .arch = .x86_64, .os = .linux, .abi = .musl, .preload = true, .tested = true },
+    .{ .name = "aarch64-linux-gnu", .arch = .aarch64, .os = .linux, .abi = .gnu, .preload = true, .tested = true },
+    .{ .name = "aarch64-linux-musl", .arch = .aarch64, .os = .linux, .abi = .musl, .preload = true, .tested = true },
+    .{ .name = "x86_64-macos", .arch = .x86_64, .os = .macos, .abi = .none, .preload = false, .tested = false },
+    .{ .name = "aarch64-macos", .arch = .aarch64, .os = .macos, .abi = .none, .preload = false, .tested = false },
+};
+
+/// The oldest glibc that the objects of `platforms` load with: the oldest that has aarch64.
+const glibc_oldest: std.SemanticVersion = .{ .major = 2, .minor = 17, .patch = 0 };
+
+/// Not the building machine's own processor: the objects are copied to others, and valgrind knows no AVX-512.
+/// x86-64-v2 has what the bitmaps need (popcnt) and nothing newer than 2009.
+fn processor(arch: std.Target.Cpu.Arch) std.Target.Query.CpuModel {
+    return if (arch == .x86_64) .{ .explicit = &std.Target.x86.cpu.x86_64_v2 } else .baseline;
+}
+
 pub fn build(b: *std.Build) void {
-    // Not the building machine's own processor: the objects are copied to others, and valgrind knows no AVX-512.
-    // x86-64-v2 has what the bitmaps need (popcnt) and nothing newer than 2009.
-    const target = b.standardTargetOptions(.{ .default_target = .{
-        .cpu_model = if (builtin.cpu.arch == .x86_64) .{ .explicit = &std.Target.x86.cpu.x86_64_v2 } else .baseline,
-    } });
+    const target = b.standardTargetOptions(.{ .default_target = .{ .cpu_model = processor(builtin.cpu.arch) } });
     const optimize = b.standardOptimizeOption(.{ .preferred_optimize_mode = .fast });
 
     // An initial-exec slot is the fastest, but a late dlopen may refuse it.
@@ -43,14 +71,7 @@ pub fn build(b: *std.Build) void {
         fuzzer,
     }) |each| test_programs.dependOn(&b.addInstallArtifact(each, .{}).step);
 
-    // The unit tests run the conformance suite against the Zig allocator.
-    const unit_root = module(b, "src/hakmem.zig", target, .safe, .{});
-    unit_root.addAnonymousImport("suite", .{ .root_source_file = b.path("tests/suite.zig") });
-    const unit_tests = b.addTest(.{
-        .root_module = unit_root,
-        .test_runner = .{ .path = b.path("test_runner.zig"), .mode = .simple },
-        .use_llvm = true,
-    });
+    const unit_tests = unitTests(b, target);
     // What the native tests themselves rest on: the oracle, and that each planted defect is noticed.
     const harness_tests = b.addTest(.{
         .name = "harness",
@@ -71,6 +92,54 @@ pub fn build(b: *std.Build) void {
         run.has_side_effects = true;
         test_step.dependOn(&run.step);
     }
+
+    const all = b.step("platforms", "Build the objects for every platform");
+    const all_tests = b.step("platform-tests", "Build the objects for every platform, and what is run of them");
+    all_tests.dependOn(all);
+    for (platforms) |platform| buildFor(b, platform, optimize, all, all_tests);
+}
+
+fn buildFor(
+    b: *std.Build,
+    platform: Platform,
+    optimize: std.builtin.Optimize,
+    all: *std.Build.Step,
+    all_tests: *std.Build.Step,
+) void {
+    const target = b.resolveTargetQuery(.{
+        .cpu_arch = platform.arch,
+        .cpu_model = processor(platform.arch),
+        .os_tag = platform.os,
+        .abi = platform.abi,
+        .glibc_version = if (platform.abi == .gnu) glibc_oldest else null,
+    });
+    const objects: std.Build.InstallDir = .{ .custom = b.pathJoin(&.{ platform.name, "lib" }) };
+    const tests: std.Build.InstallDir = .{ .custom = b.pathJoin(&.{ platform.name, "test" }) };
+    place(b, object(b, "hakmem", "src/ffi.zig", target, optimize, false), objects, all);
+    if (platform.preload) {
+        place(b, object(b, "hakmem_preload", "src/preload.zig", target, optimize, true), objects, all);
+    }
+    if (!platform.tested) return;
+    place(b, object(b, "hakmem_preload_checked", "src/preload.zig", target, .safe, true), tests, all_tests);
+    place(b, program(b, "hak-conformance", "tests/conformance.zig", target, .safe), tests, all_tests);
+    place(b, program(b, "hak-stress", "tests/stress.zig", target, .safe), tests, all_tests);
+    place(b, unitTests(b, target), tests, all_tests);
+}
+
+fn place(b: *std.Build, artifact: *std.Build.Step.Compile, dir: std.Build.InstallDir, step: *std.Build.Step) void {
+    step.dependOn(&b.addInstallArtifact(artifact, .{ .dest_dir = .{ .override = dir } }).step);
+}
+
+/// The unit tests run the conformance suite against the Zig allocator.
+fn unitTests(b: *std.Build, target: std.Build.ResolvedTarget) *std.Build.Step.Compile {
+    const root = module(b, "src/hakmem.zig", target, .safe, .{});
+    root.addAnonymousImport("suite", .{ .root_source_file = b.path("tests/suite.zig") });
+    return b.addTest(.{
+        .name = "unit-tests",
+        .root_module = root,
+        .test_runner = .{ .path = b.path("test_runner.zig"), .mode = .simple },
+        .use_llvm = true,
+    });
 }
 
 fn object(
@@ -86,7 +155,8 @@ fn object(
         .linkage = .dynamic,
         .root_module = module(b, root, target, optimize, .{ .initial_exec_slot = initial_exec_slot }),
         .use_llvm = true,
-        .use_lld = true,
+        // LLD does not know Darwin's objects.
+        .use_lld = target.result.os.tag != .macos,
     });
     library.root_module.strip = true;
     library.root_module.omit_frame_pointer = true;
@@ -133,6 +203,8 @@ fn program(
 ) *std.Build.Step.Compile {
     return b.addExecutable(.{
         .name = name,
+        // With musl it would be static otherwise, and nothing could be preloaded.
+        .linkage = .dynamic,
         .root_module = programModule(b, root, target, optimize),
         .use_llvm = true,
     });

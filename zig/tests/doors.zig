@@ -72,10 +72,10 @@ fn isGlibc(family: suite.Family) bool {
     return std.mem.startsWith(u8, object, "libc.so") or std.mem.startsWith(u8, object, "libc-2");
 }
 
-extern "c" fn malloc_trim(pad: usize) c_int;
-
-/// glibc's way to give memory back. Its result says whether there was any, which nobody asks here.
+/// glibc's way to give memory back, which other libraries lack. Its result says whether there was any, which nobody
+/// asks here.
 fn trim() callconv(.c) void {
+    const malloc_trim: *const fn (usize) callconv(.c) c_int = @ptrCast(@alignCast(findInProcess("malloc_trim").?));
     _ = malloc_trim(0);
 }
 

@@ -5,7 +5,18 @@
 //! allocator that is broken. It speaks to Linux by system call.
 
 const std = @import("std");
+const builtin = @import("builtin");
 const linux = std.os.linux;
+
+comptime {
+    // Zig's std refers to it, and musl has it only since 1.2.5: without it the program would not start. Nobody calls it.
+    if (builtin.abi.isMusl()) @export(&noStatx, .{ .name = "statx", .linkage = .weak });
+}
+
+fn noStatx() callconv(.c) c_int {
+    std.c._errno().* = @backingInt(linux.E.NOSYS);
+    return -1;
+}
 
 pub const Stream = enum(i32) { stdout = 1, stderr = 2 };
 

@@ -14,6 +14,7 @@
 //! in parent and child.
 
 const std = @import("std");
+const builtin = @import("builtin");
 const size_class = @import("../numbers/size_class.zig");
 const page_map = @import("../memory/page_map.zig");
 const metadata = @import("../memory/metadata.zig");
@@ -34,9 +35,11 @@ const Passage = locking.Passage;
 const Heap = heaps.Heap;
 const assert = std.debug.assert;
 
-extern fn pthread_key_create(key: *c_uint, destructor: *const fn (?*anyopaque) callconv(.c) void) c_int;
-extern fn pthread_setspecific(key: c_uint, value: ?*const anyopaque) c_int;
-/// What pthread_atfork calls with its own object's handle, and then takes the handlers away when the object's
+const Key = std.c.pthread_key_t;
+
+extern fn pthread_key_create(key: *Key, destructor: *const fn (?*anyopaque) callconv(.c) void) c_int;
+extern fn pthread_setspecific(key: Key, value: ?*const anyopaque) c_int;
+/// What glibc's pthread_atfork calls with its own object's handle, and then takes the handlers away when the object's
 /// destructors have run: in `exit`, while another thread may be between them. Without an object they stay.
 extern fn __register_atfork(
     prepare: *const fn () callconv(.c) void,
@@ -44,12 +47,20 @@ extern fn __register_atfork(
     child: *const fn () callconv(.c) void,
     object: ?*anyopaque,
 ) c_int;
+/// Elsewhere the handlers stay in any case: nothing takes them away.
+extern fn pthread_atfork(
+    prepare: *const fn () callconv(.c) void,
+    parent: *const fn () callconv(.c) void,
+    child: *const fn () callconv(.c) void,
+) c_int;
+
+const glibc = builtin.abi.isGnu();
 
 /// Guards everything below. Comes before every other lock. Taken by `enterLists`.
 var lock: Lock = .{};
 var started: bool = false;
 var fork_handled: std.atomic.Value(bool) = .init(false);
-var thread_key: c_uint = 0;
+var thread_key: Key = 0;
 var has_thread_key: bool = false;
 /// All heaps ever made, and those without a thread.
 var all: ?*Heap = null;
@@ -79,7 +90,11 @@ pub fn start() bool {
 fn handleForks() void {
     // Partner: itself, in another thread.
     if (fork_handled.swap(true, .monotonic)) return;
-    if (__register_atfork(beforeFork, afterForkInParent, afterForkInChild, null) == 0) return;
+    const refused = if (glibc)
+        __register_atfork(beforeFork, afterForkInParent, afterForkInChild, null)
+    else
+        pthread_atfork(beforeFork, afterForkInParent, afterForkInChild);
+    if (refused == 0) return;
     // No memory for the table. Without handlers a child of a threaded parent may hang, so the next thread tries.
     fork_handled.store(false, .monotonic);
 }
@@ -122,8 +137,11 @@ pub fn exportEnds(comptime constructor: *const fn () callconv(.c) void) void {
         const first = constructor;
         const last: *const fn () callconv(.c) void = &destruct;
     };
-    @export(&Ends.first, .{ .name = "hakmem_constructor", .section = ".init_array", .visibility = .hidden });
-    @export(&Ends.last, .{ .name = "hakmem_destructor", .section = ".fini_array", .visibility = .hidden });
+    const darwin = builtin.os.tag == .macos;
+    const constructors = if (darwin) "__DATA,__mod_init_func,mod_init_funcs" else ".init_array";
+    const destructors = if (darwin) "__DATA,__mod_term_func,mod_term_funcs" else ".fini_array";
+    @export(&Ends.first, .{ .name = "hakmem_constructor", .section = constructors, .visibility = .hidden });
+    @export(&Ends.last, .{ .name = "hakmem_destructor", .section = destructors, .visibility = .hidden });
 }
 
 fn destruct() callconv(.c) void {
@@ -251,13 +269,18 @@ const all_locks = .{&lock} ++ check.locks() ++ central.locks() ++ huge.locks() +
 
 /// glibc's lock of its list of open files, which its fork takes after our handler. A thread inside fflush(NULL)
 /// holds it and may wait for another that reads a line, and so for malloc: it must be taken before our locks. It
-/// may be taken twice by one thread, and glibc makes it new in the child. Absent in other libraries.
-const io_list_lock = @extern(?*const fn () callconv(.c) void, .{ .name = "_IO_list_lock", .linkage = .weak });
-const io_list_unlock = @extern(?*const fn () callconv(.c) void, .{ .name = "_IO_list_unlock", .linkage = .weak });
+/// may be taken twice by one thread, and glibc makes it new in the child. Other libraries show no such lock.
+const io_list_lock = ofGlibc(fn () callconv(.c) void, "_IO_list_lock");
+const io_list_unlock = ofGlibc(fn () callconv(.c) void, "_IO_list_unlock");
 
-const single_threaded = @extern(?*const u8, .{ .name = "__libc_single_threaded", .linkage = .weak });
+const single_threaded = ofGlibc(u8, "__libc_single_threaded");
 /// Written and read by a fork that holds every lock.
 var io_list_taken: bool = false;
+
+/// What glibc has under this name; null where it has none, as an older one may, and in other libraries.
+fn ofGlibc(comptime T: type, comptime name: []const u8) ?*const T {
+    return if (glibc) @extern(?*const T, .{ .name = name, .linkage = .weak }) else null;
+}
 
 fn beforeFork() callconv(.c) void {
     if (Passage.isForGood()) return;

@@ -102,13 +102,13 @@ fn hak_is_active() callconv(.c) c_int {
     const errno = std.c._errno();
     const errno_before = errno.*;
     defer errno.* = errno_before;
-    const malloc: *const fn (usize) callconv(.c) ?*anyopaque = @ptrCast(loader.find("malloc") orelse return 0);
-    const free: *const fn (?*anyopaque) callconv(.c) void = @ptrCast(loader.find("free") orelse return 0);
+    const malloc: *const fn (usize) callconv(.c) ?*anyopaque = @ptrCast(@alignCast(loader.find("malloc") orelse return 0));
+    const free: *const fn (?*anyopaque) callconv(.c) void = @ptrCast(@alignCast(loader.find("free") orelse return 0));
     const block = malloc(1) orelse return 0;
     defer free(block);
     if (page_map.entry(@intFromPtr(block)) != 0) return 1;
     // The process's malloc may be that of another hakmem: of the preloaded object, when this is the opened one.
-    const first: *const fn () callconv(.c) c_int = @ptrCast(loader.find("hak_is_active") orelse return 0);
+    const first: *const fn () callconv(.c) c_int = @ptrCast(@alignCast(loader.find("hak_is_active") orelse return 0));
     return if (first == &hak_is_active) 0 else first();
 }
 

@@ -250,3 +250,40 @@ test "page_map: a refused window is made smaller, and asked for again when nothi
     try std.testing.expect(register(address, geometry.superslab_bytes));
     try std.testing.expectEqual(wanted / 4, viewOf(address).count);
 }
+
+test "page_map: the last granules of every length of an address, up to 48 bits" {
+    try std.testing.expect(start());
+    const windows_before = windows;
+    const count_before = window_count.load(.monotonic);
+    const pieces_before = writable_pieces;
+    defer {
+        windows = windows_before;
+        window_count.store(count_before, .monotonic);
+        writable_pieces = pieces_before;
+    }
+    for (geometry.granule_shift + 2..geometry.address_bits + 1) |bits| {
+        const end = @as(usize, 1) << @intCast(bits);
+        const address = end - 2 * geometry.granule_bytes;
+        try std.testing.expect(register(address, 2 * geometry.granule_bytes));
+        write(address, 1, 11);
+        write(address + geometry.granule_bytes, 1, 12);
+        defer write(address, 2, 0);
+        try std.testing.expectEqual(11, entry(address));
+        try std.testing.expectEqual(11, entry(address + geometry.granule_bytes - 1));
+        try std.testing.expectEqual(12, entry(address + geometry.granule_bytes));
+        try std.testing.expectEqual(12, entry(end - 1));
+        try std.testing.expectEqual(0, entry(end));
+        try std.testing.expectEqual(0, entry(address - 1));
+        // The same address with a tag in its upper byte is not ours.
+        try std.testing.expectEqual(0, entry(address | 0xb4 << 56));
+    }
+    // A view of the end of 48 bits, which another platform than this one may hand out.
+    const memory = os.map(piece_bytes, .read_write, 0).?;
+    defer _ = os.unmap(memory, piece_bytes);
+    const first = (1 << 48 >> geometry.granule_shift) - piece_bytes;
+    const last: View = .{ .origin = memory -% first, .first = first, .count = piece_bytes };
+    @as(*u8, @ptrFromInt(memory + piece_bytes - 1)).* = 13;
+    try std.testing.expect(last.covers((1 << 48) - 1) and !last.covers(1 << 48));
+    try std.testing.expectEqual(13, last.coveredEntry((1 << 48) - 1));
+    try std.testing.expectEqual(0, last.coveredEntry((1 << 48) - 1 - geometry.granule_bytes));
+}

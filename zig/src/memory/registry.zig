@@ -85,3 +85,19 @@ test "registry: entries are found by every address of their 2 MiB, and by no oth
     try std.testing.expectEqual(null, find(u64, base));
     remove(base + geometry.superslab_bytes);
 }
+
+test "registry: the last 2 MiB of every length of an address have a record of their own" {
+    var records: [geometry.address_bits - geometry.superslab_shift]u64 = undefined;
+    for (&records, geometry.superslab_shift + 1..) |*record, bits| {
+        const last = (@as(usize, 1) << @intCast(bits)) - geometry.superslab_bytes;
+        try std.testing.expectEqual(null, find(u64, last));
+        try std.testing.expect(prepare(last));
+        insert(last, record);
+    }
+    for (&records, geometry.superslab_shift + 1..) |*record, bits| {
+        const last = (@as(usize, 1) << @intCast(bits)) - geometry.superslab_bytes;
+        try std.testing.expectEqual(record, find(u64, last + geometry.superslab_bytes - 1).?);
+        remove(last);
+        try std.testing.expectEqual(null, find(u64, last));
+    }
+}

@@ -2,6 +2,9 @@
 //!
 //! The destructor of the thread key lies in it, threads may end after `dlclose`, and blocks may be in use then.
 
+const std = @import("std");
+const builtin = @import("builtin");
+
 const DlInfo = extern struct {
     path: ?[*:0]const u8,
     base: ?*anyopaque,
@@ -14,8 +17,10 @@ extern fn dlopen(path: [*:0]const u8, mode: c_int) ?*anyopaque;
 extern fn dlsym(handle: ?*anyopaque, name: [*:0]const u8) ?*const anyopaque;
 
 const rtld_lazy = 1;
-const rtld_noload = 4;
-const rtld_nodelete = 0x1000;
+const rtld_noload = if (builtin.os.tag == .macos) 0x10 else 4;
+/// All objects of the process, in the loader's order (dlfcn.h).
+const rtld_default: ?*anyopaque = if (builtin.os.tag == .macos) @ptrFromInt(std.math.maxInt(usize) - 1) else null;
+const rtld_nodelete = if (builtin.os.tag == .macos) 0x80 else 0x1000;
 
 /// Opens the object that `address` lies in once more, never to be closed. May allocate by libc's malloc.
 pub fn stayLoaded(address: *const anyopaque) void {
@@ -32,5 +37,5 @@ pub fn isGlobal(name: [*:0]const u8, function: *const anyopaque) bool {
 
 /// The function that the process finds under this name. May allocate by libc's malloc if there is none.
 pub fn find(name: [*:0]const u8) ?*const anyopaque {
-    return dlsym(null, name);
+    return dlsym(rtld_default, name);
 }

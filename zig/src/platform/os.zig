@@ -7,7 +7,12 @@
 const std = @import("std");
 const builtin = @import("builtin");
 const build_options = @import("build_options");
-const linux = std.os.linux;
+/// The calls in the form that Linux has them. Darwin answers in the same form.
+const linux = switch (builtin.os.tag) {
+    .linux => std.os.linux,
+    .macos => @import("darwin.zig"),
+    else => @compileError("no operating system layer for " ++ @tagName(builtin.os.tag)),
+};
 const assert = std.debug.assert;
 
 pub const Protection = enum { none, read, read_write };
@@ -204,6 +209,7 @@ extern fn getauxval(kind: usize) usize;
 
 /// The page size of the running kernel: 4, 16 or 64 KiB.
 pub fn pageBytes() usize {
+    if (builtin.os.tag != .linux) return linux.pageBytes();
     return injectedPageBytes() orelse getauxval(at_pagesz);
 }
 
@@ -218,6 +224,7 @@ inline fn injectedPageBytes() ?usize {
 const at_secure = 23;
 
 pub fn hasMoreRights() bool {
+    if (builtin.os.tag != .linux) return linux.hasMoreRights();
     return getauxval(at_secure) != 0;
 }
 
@@ -225,11 +232,15 @@ pub const Environment = [*:null]const ?[*:0]const u8;
 
 extern const environ: ?Environment;
 /// Where the kernel put argc, the arguments and the environment; the loader of glibc knows it from the start.
-const stack_end = @extern(?*const ?[*]const usize, .{ .name = "__libc_stack_end", .linkage = .weak });
+const stack_end: ?*const ?[*]const usize = if (builtin.abi.isGnu())
+    @extern(?*const ?[*]const usize, .{ .name = "__libc_stack_end", .linkage = .weak })
+else
+    null;
 
 /// The environment as the process found it. The loader and other libraries allocate before libc has set `environ`.
 /// Null where neither says.
 pub fn environment() ?Environment {
+    if (builtin.os.tag != .linux) return linux.environment();
     if (environ) |variables| return variables;
     const start = (stack_end orelse return null).* orelse return null;
     const argument_count = start[0];
@@ -254,6 +265,7 @@ pub fn sleep(microseconds: u31) void {
 /// Writes to standard error. What cannot be written is lost: there is nobody to tell. A pipe that nobody reads does
 /// not end the process: the signal of that is held back, and taken away if it came from here.
 pub fn writeError(text: []const u8) void {
+    if (builtin.os.tag != .linux) return linux.writeError(text);
     const pipe_signal = @as(u64, 1) << (@backingInt(linux.SIG.PIPE) - 1);
     const block = 0;
     const set_mask = 2;

@@ -5,6 +5,7 @@
 //! The variables here are written before the threads start, except where they are atomic.
 
 const std = @import("std");
+const builtin = @import("builtin");
 const suite = @import("../suite.zig");
 const oracle_module = @import("../oracle.zig");
 const process = @import("../process.zig");
@@ -465,8 +466,8 @@ pub fn startThread(worker: *Worker, thread_main: ThreadMain) void {
 }
 
 /// Little more than libc's least, which its thread-local storage takes a part of: the allocator's
-/// deepest path must do with it.
-const small_stack_bytes = 24 * kib;
+/// deepest path must do with it. glibc's least for aarch64 is 128 KiB.
+const small_stack_bytes = if (builtin.cpu.arch == .aarch64 and builtin.abi.isGnu()) 128 * kib else 24 * kib;
 
 pub fn startThreadWithSmallStack(worker: *Worker, thread_main: ThreadMain) void {
     var attributes: std.c.pthread_attr_t = undefined;
