@@ -3,8 +3,8 @@
  * compared, and `docs/MISUSE.md` must say the same.
  */
 import assert from "node:assert/strict";
-import { join } from "node:path";
-import { preloadLibrary, root } from "../cli/paths.ts";
+import { dirname, join } from "node:path";
+import { ffiLibrary, preloadLibrary, root } from "../cli/paths.ts";
 import { missingCompiler, withCompiled } from "./programs/compile.ts";
 import { testUnless } from "./skip.ts";
 
@@ -164,6 +164,35 @@ testUnless(
         "hakmem: HAKMEM_CHECK=yes is not understood, so it counts as unset; it must be 0 or 1\n",
       );
       assert.equal(code, 0);
+    });
+  },
+);
+
+testUnless(
+  "misuse: a program with more rights than its caller heeds no setting",
+  missingCompiler() ?? (Deno.uid() === 0 ? null : "only root can give a program to somebody else"),
+  async () => {
+    await withCompiled(["privileged.c"], [], async (path) => {
+      // Where anybody may look.
+      await Deno.chmod(dirname(path), 0o755);
+      const library = join(dirname(path), "libhakmem.so");
+      await Deno.copyFile(ffiLibrary, library);
+      const run = async (): Promise<{ stdout: string; stderr: string }> => {
+        const { stdout, stderr } = await new Deno.Command(path, {
+          args: [library],
+          env: { HAKMEM_CHECK: "yes" },
+          signal: AbortSignal.timeout(60_000),
+        }).output();
+        const decoder = new TextDecoder();
+        return { stdout: decoder.decode(stdout), stderr: decoder.decode(stderr) };
+      };
+      const plain = await run();
+      assert.equal(plain.stdout, "the same rights\n");
+      assert.match(plain.stderr, /^hakmem: HAKMEM_CHECK=yes is not understood/);
+      const nobody = 65534;
+      await Deno.chown(path, nobody, nobody);
+      await Deno.chmod(path, 0o4755);
+      assert.deepEqual(await run(), { stdout: "more rights\n", stderr: "" });
     });
   },
 );

@@ -45,7 +45,7 @@ static int find(void) {
 }
 
 void *malloc(size_t size) {
-  wrapped_calls++;
+  __atomic_fetch_add(&wrapped_calls, 1, __ATOMIC_RELAXED);
   return find() ? next_malloc(size) : from_store(size);
 }
 

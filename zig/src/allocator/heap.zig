@@ -439,7 +439,7 @@ pub fn freeDirectly(address: usize) void {
 
 /// A block with a run or a mapping of its own.
 noinline fn allocateAboveSmall(size: usize, alignment: usize) ?Block {
-    if (size > geometry.request_bytes_max) return null;
+    if (size > geometry.request_bytes_max or alignment > geometry.request_bytes_max) return null;
     // Without memory for a heap there may still be some for the block.
     if (isChecked()) return check.allocate(size, alignment);
     if (allocateRunOrMapping(size, alignment)) |block| return block;

@@ -214,8 +214,10 @@ test "page_map: memory far from the first window gets another, and the older one
     try std.testing.expect(start());
     const present = windows[0];
     const windows_before = window_count.load(.monotonic);
-    // A place 8 GiB below the first window, and one far below that.
-    const near = (present.first -| (8 << (30 - geometry.granule_shift))) << geometry.granule_shift;
+    // A place 8 GiB below the first window, or above it where nothing lies below, and one far away.
+    const apart = 8 << (30 - geometry.granule_shift);
+    const near_granule = if (present.first > apart) present.first - apart else present.first + present.count + apart;
+    const near = near_granule << geometry.granule_shift;
     for ([_]usize{ near, 3 << 40 }, 1..) |address, more| {
         try std.testing.expect(!present.covers(address));
         try std.testing.expect(register(address, geometry.superslab_bytes));

@@ -23,8 +23,8 @@ pub const tiny_bytes_max: usize = 1024;
 pub const small_bytes_max: usize = 128 * 1024;
 pub const large_bytes_max: usize = 1024 * 1024;
 
-/// The largest request there can be: pointers into one object must be subtractable (PTRDIFF_MAX).
-pub const request_bytes_max: usize = std.math.maxInt(isize);
+/// The largest request there can be: all user addresses. Anything above fails without asking the system.
+pub const request_bytes_max: usize = 1 << address_bits;
 
 /// What malloc must guarantee for a request above 8 bytes (`alignof(max_align_t)`).
 pub const alignment_default: usize = 16;
