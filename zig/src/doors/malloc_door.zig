@@ -112,11 +112,12 @@ fn malloc_trim(pad: usize) callconv(.c) c_int {
 }
 
 /// The parameters of mallopt that are wishes about speed or footprint (malloc.h): M_MXFAST, M_TRIM_THRESHOLD,
-/// M_TOP_PAD, M_MMAP_THRESHOLD, M_MMAP_MAX, M_ARENA_TEST, M_ARENA_MAX.
-const tuning_parameters = [_]c_int{ 1, -1, -2, -3, -4, -7, -8 };
+/// M_TOP_PAD, M_MMAP_THRESHOLD, M_MMAP_MAX, M_ARENA_TEST, M_ARENA_MAX; and M_CHECK_ACTION, which glibc has not followed
+/// since 2.26 either.
+const tuning_parameters = [_]c_int{ 1, -1, -2, -3, -4, -7, -8, -5 };
 
 /// Accepts wishes about speed or footprint, and has nothing to tune by them: a program that stops when one is refused
-/// would stop for nothing. 0 for all others, M_PERTURB and M_CHECK_ACTION too, since those promise something.
+/// would stop for nothing. 0 for all others, M_PERTURB too, since that promises something.
 fn mallopt(parameter: c_int, value: c_int) callconv(.c) c_int {
     _ = value;
     return @intFromBool(std.mem.findScalar(c_int, &tuning_parameters, parameter) != null);
