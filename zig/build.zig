@@ -3,6 +3,7 @@
 //!   zig build                  the objects, the header and the sweep's driver, into zig-out/ (use --release=fast)
 //!   zig build test-programs    the same and what the Deno tests run
 //!   zig build test             the unit tests, with safety checks
+//!   zig build test-interleave  of these, the threads in every order
 
 const std = @import("std");
 const builtin = @import("builtin");
@@ -52,11 +53,30 @@ pub fn build(b: *std.Build) void {
         .test_runner = .{ .path = b.path("test_runner.zig"), .mode = .simple },
         .use_llvm = true,
     });
+    // Threads in every order: the allocator with its atomic operations in the explorer's hands.
+    const explorer = b.createModule(.{
+        .root_source_file = b.path("tests/interleave/explorer.zig"),
+        .target = target,
+        .optimize = .safe,
+        .link_libc = true,
+    });
+    const explored = moduleWith(b, "src/hakmem.zig", target, .safe, false, explorer);
+    const interleave_root = programModule(b, "tests/interleave.zig", target, .safe);
+    interleave_root.addImport("explorer", explorer);
+    interleave_root.addImport("hakmem", explored);
+    const interleave_tests = b.addTest(.{
+        .name = "interleave",
+        .root_module = interleave_root,
+        .test_runner = .{ .path = b.path("test_runner.zig"), .mode = .simple },
+        .use_llvm = true,
+    });
+    const interleave_step = b.step("test-interleave", "Run the tests that explore interleavings");
     const test_step = b.step("test", "Run the unit tests");
-    for ([_]*std.Build.Step.Compile{ unit_tests, harness_tests }) |tests| {
+    for ([_]*std.Build.Step.Compile{ unit_tests, harness_tests, interleave_tests }) |tests| {
         const run = b.addRunArtifact(tests);
         run.has_side_effects = true;
         test_step.dependOn(&run.step);
+        if (tests == interleave_tests) interleave_step.dependOn(&run.step);
     }
 }
 
@@ -88,8 +108,21 @@ fn module(
     optimize: std.builtin.Optimize,
     initial_exec_slot: bool,
 ) *std.Build.Module {
+    return moduleWith(b, root, target, optimize, initial_exec_slot, null);
+}
+
+/// With an explorer, every atomic operation goes through it.
+fn moduleWith(
+    b: *std.Build,
+    root: []const u8,
+    target: std.Build.ResolvedTarget,
+    optimize: std.builtin.Optimize,
+    initial_exec_slot: bool,
+    explorer: ?*std.Build.Module,
+) *std.Build.Module {
     const options = b.addOptions();
     options.addOption(bool, "initial_exec_slot", initial_exec_slot);
+    options.addOption(bool, "explored", explorer != null);
     options.addOption([:0]const u8, "version", version);
     const result = b.createModule(.{
         .root_source_file = b.path(root),
@@ -103,6 +136,7 @@ fn module(
         .error_tracing = optimize == .safe,
     });
     result.addOptions("build_options", options);
+    if (explorer) |each| result.addImport("explorer", each);
     return result;
 }
 

@@ -17,6 +17,7 @@ const registry = @import("../memory/registry.zig");
 const superslabs = @import("../memory/superslab.zig");
 const huge = @import("../memory/huge.zig");
 const central = @import("../motion/central.zig");
+const atomic = @import("../platform/atomic.zig");
 const thread_slot = @import("../platform/thread_slot.zig");
 const locking = @import("../platform/lock.zig");
 const heaps = @import("heap.zig");
@@ -38,7 +39,7 @@ extern fn __register_atfork(
 /// Guards everything below. Comes before every other lock.
 var lock: Lock = .{};
 var started: bool = false;
-var fork_handled: std.atomic.Value(bool) = .init(false);
+var fork_handled: atomic.Value(bool) = .init(false);
 var thread_key: c_uint = 0;
 var has_thread_key: bool = false;
 /// All heaps ever made, and those without a thread.
@@ -174,7 +175,7 @@ pub fn count() Counts {
 }
 
 /// Every lock of the allocator, in lock order.
-fn allLocks() [locks_count]*Lock {
+pub fn allLocks() [locks_count]*Lock {
     return .{&lock} ++ central.locks() ++ huge.locks() ++ superslabs.locks() ++
         page_map.locks() ++ registry.locks() ++ metadata.locks();
 }
@@ -216,7 +217,7 @@ fn afterForkInChild() callconv(.c) void {
     while (one) |heap| : (one = heap.next) {
         if (heap == mine) continue;
         // Partner: `Heap.setBusy`, in a thread that exists no more.
-        if (@atomicLoad(bool, &heap.busy, .seq_cst)) {
+        if (atomic.load(bool, &heap.busy, .seq_cst)) {
             const next = heap.next;
             heap.* = .of(.live, page_map.view());
             heap.next = next;

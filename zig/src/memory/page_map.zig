@@ -16,6 +16,7 @@
 const std = @import("std");
 const geometry = @import("../numbers/geometry.zig");
 const size_class = @import("../numbers/size_class.zig");
+const atomic = @import("../platform/atomic.zig");
 const os = @import("../platform/os.zig");
 const Lock = @import("../platform/lock.zig").Lock;
 const assert = std.debug.assert;
@@ -40,7 +41,7 @@ pub const View = extern struct {
     pub inline fn coveredEntry(self: *const View, address: usize) u8 {
         const granule = address >> geometry.granule_shift;
         // Partner: the store in `write`.
-        return @atomicLoad(u8, @as(*const u8, @ptrFromInt(self.origin +% granule)), .monotonic);
+        return atomic.load(u8, @as(*const u8, @ptrFromInt(self.origin +% granule)), .monotonic);
     }
 };
 
@@ -133,7 +134,7 @@ pub fn write(address: usize, granules: usize, value: u8) void {
     for (first..first + granules) |granule| {
         const entry_of_granule: *u8 = @ptrFromInt(current.origin +% granule);
         // Partner: the load in `View.coveredEntry`.
-        @atomicStore(u8, entry_of_granule, value, .monotonic);
+        atomic.store(u8, entry_of_granule, value, .monotonic);
     }
 }
 

@@ -5,6 +5,7 @@
 //! that it already holds (`Lock.Passage`). No other thread can be inside then, so what it sees is whole.
 
 const std = @import("std");
+const atomic = @import("atomic.zig");
 const os = @import("os.zig");
 const thread_slot = @import("thread_slot.zig");
 const assert = std.debug.assert;
@@ -16,7 +17,7 @@ const contended: u32 = 2;
 const spins = 100;
 
 pub const Lock = struct {
-    state: std.atomic.Value(u32) = .init(free),
+    state: atomic.Value(u32) = .init(free),
 
     pub inline fn lock(self: *Lock) void {
         // Partner: the release in `unlock`.
@@ -36,7 +37,7 @@ pub const Lock = struct {
     fn lockSlow(self: *Lock) void {
         @branchHint(.unlikely);
         if (Passage.mine()) return;
-        for (0..spins) |_| {
+        for (0..atomic.tries(spins)) |_| {
             if (self.state.cmpxchgWeak(free, held, .acquire, .monotonic) == null) return;
             std.atomic.spinLoopHint();
         }
@@ -46,7 +47,7 @@ pub const Lock = struct {
 
 /// Which thread is between fork's prepare handler and its parent or child handler, or about to abort.
 pub const Passage = struct {
-    var forking_thread: std.atomic.Value(usize) = .init(0);
+    var forking_thread: atomic.Value(usize) = .init(0);
 
     inline fn mine() bool {
         const forking = forking_thread.load(.monotonic);

@@ -7,6 +7,7 @@
 const std = @import("std");
 const builtin = @import("builtin");
 const linux = std.os.linux;
+const atomic = @import("atomic.zig");
 const assert = std.debug.assert;
 
 pub const Protection = enum { none, read, read_write };
@@ -164,11 +165,13 @@ pub fn pageBytes() usize {
 }
 
 /// Sleeps while `word` holds `value`. Its partner is `wake`. A spurious return is allowed.
-pub fn wait(word: *const std.atomic.Value(u32), value: u32) void {
+pub fn wait(word: *const atomic.Value(u32), value: u32) void {
+    if (atomic.explored) return atomic.explorer.wait(&word.raw, value);
     _ = linux.futex_4arg(&word.raw, .{ .cmd = .WAIT, .private = true }, value, null);
 }
 
-pub fn wake(word: *const std.atomic.Value(u32)) void {
+pub fn wake(word: *const atomic.Value(u32)) void {
+    if (atomic.explored) return atomic.explorer.wake(&word.raw);
     _ = linux.futex_3arg(&word.raw, .{ .cmd = .WAKE, .private = true }, 1);
 }
 
