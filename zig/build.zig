@@ -70,13 +70,22 @@ pub fn build(b: *std.Build) void {
         .test_runner = .{ .path = b.path("test_runner.zig"), .mode = .simple },
         .use_llvm = true,
     });
+    // fork at every instruction, in code optimised as the shipped one is.
+    const steps_root = programModule(b, "tests/interleave/fork_steps.zig", target, .fast);
+    steps_root.addImport("hakmem", module(b, "src/hakmem.zig", target, .fast, false));
+    const steps_tests = b.addTest(.{
+        .name = "fork-steps",
+        .root_module = steps_root,
+        .test_runner = .{ .path = b.path("test_runner.zig"), .mode = .simple },
+        .use_llvm = true,
+    });
     const interleave_step = b.step("test-interleave", "Run the tests that explore interleavings");
     const test_step = b.step("test", "Run the unit tests");
-    for ([_]*std.Build.Step.Compile{ unit_tests, harness_tests, interleave_tests }) |tests| {
+    for ([_]*std.Build.Step.Compile{ unit_tests, harness_tests, interleave_tests, steps_tests }) |tests| {
         const run = b.addRunArtifact(tests);
         run.has_side_effects = true;
         test_step.dependOn(&run.step);
-        if (tests == interleave_tests) interleave_step.dependOn(&run.step);
+        if (tests == interleave_tests or tests == steps_tests) interleave_step.dependOn(&run.step);
     }
 }
 

@@ -10,27 +10,43 @@ const stats = internals.stats;
 /// Magazines of this size have 16 words at first, and a refill brings 4 blocks.
 pub const size = 1024;
 
+pub const class = internals.size_class.of(size);
+
+pub const held_count = 48;
 /// The blocks that the program holds: entered when it has got them, taken out before it frees them.
-var held: [48]usize = @splat(0);
+var held: [held_count]usize = @splat(0);
 
 pub fn reset() void {
     held = @splat(0);
 }
 
-fn allocate(at: usize) void {
-    held[at] = @intFromPtr(heap.allocate(size));
+pub fn heldBlocks() [held_count]usize {
+    return held;
 }
 
-fn free(at: usize) void {
+// Calls, as a program makes them: the compiler moves no store across them.
+
+noinline fn allocate(at: usize) void {
+    const block = heap.allocate(size);
+    asm volatile ("" ::: .{ .memory = true });
+    held[at] = @intFromPtr(block);
+}
+
+noinline fn free(at: usize) void {
     const block: ?*anyopaque = @ptrFromInt(held[at]);
     held[at] = 0;
+    asm volatile ("" ::: .{ .memory = true });
     heap.free(block);
+}
+
+pub fn freeAll() void {
+    for (0..held.len) |at| free(at);
 }
 
 /// Refills; then an overflow that lets the magazine grow, and one that flushes half of it.
 pub fn missesAndOverflows() void {
     for (0..held.len) |at| allocate(at);
-    for (0..held.len) |at| free(at);
+    freeAll();
     for (0..3) |at| allocate(at);
     free(0);
 }
@@ -42,6 +58,13 @@ pub fn flushes() void {
     heap.flushMagazines();
     for (0..6) |at| allocate(at);
     for (0..6) |at| free(at);
+}
+
+/// A refill and a flush, and no more.
+pub fn shortFlush() void {
+    for (0..6) |at| allocate(at);
+    for (0..6) |at| free(at);
+    heap.flushMagazine(class);
 }
 
 /// In the child, after the handler: everything can be used, and no block is handed out twice. `renew` makes of the
@@ -69,7 +92,7 @@ pub fn check(renew: *const fn () void) !void {
             heap.free(@ptrFromInt(block));
         }
     }
-    for (0..held.len) |at| free(at);
+    freeAll();
     heap.flushMagazines();
     central.verify();
     _ = stats.gather();
