@@ -5,6 +5,7 @@
 //!   zig build platforms        the objects for every platform, into zig-out/PLATFORM/lib/
 //!   zig build platform-tests   the same and what is run of them under emulation, into zig-out/PLATFORM/test/
 //!   zig build test             the unit tests, with safety checks
+//!   zig build test-interleave  of these, the threads in every order
 
 const std = @import("std");
 const builtin = @import("builtin");
@@ -79,11 +80,39 @@ pub fn build(b: *std.Build) void {
         .test_runner = .{ .path = b.path("test_runner.zig"), .mode = .simple },
         .use_llvm = true,
     });
+    // Threads in every order: the allocator with its atomic operations in the explorer's hands.
+    const explorer = b.createModule(.{
+        .root_source_file = b.path("tests/interleave/explorer.zig"),
+        .target = target,
+        .optimize = .safe,
+        .link_libc = true,
+    });
+    const explored = module(b, "src/hakmem.zig", target, .safe, .{ .explorer = explorer });
+    const interleave_root = programModule(b, "tests/interleave.zig", target, .safe);
+    interleave_root.addImport("explorer", explorer);
+    interleave_root.addImport("hakmem", explored);
+    const interleave_tests = b.addTest(.{
+        .name = "interleave",
+        .root_module = interleave_root,
+        .test_runner = .{ .path = b.path("test_runner.zig"), .mode = .simple },
+        .use_llvm = true,
+    });
+    // fork at every instruction, in code optimised as the shipped one is.
+    const steps_root = programModule(b, "tests/interleave/fork_steps.zig", target, .fast);
+    steps_root.addImport("hakmem", module(b, "src/hakmem.zig", target, .fast, .{}));
+    const steps_tests = b.addTest(.{
+        .name = "fork-steps",
+        .root_module = steps_root,
+        .test_runner = .{ .path = b.path("test_runner.zig"), .mode = .simple },
+        .use_llvm = true,
+    });
+    const interleave_step = b.step("test-interleave", "Run the tests that explore interleavings");
     const test_step = b.step("test", "Run the unit tests");
-    for ([_]*std.Build.Step.Compile{ unit_tests, harness_tests }) |tests| {
+    for ([_]*std.Build.Step.Compile{ unit_tests, harness_tests, interleave_tests, steps_tests }) |tests| {
         const run = b.addRunArtifact(tests);
         run.has_side_effects = true;
         test_step.dependOn(&run.step);
+        if (tests == interleave_tests or tests == steps_tests) interleave_step.dependOn(&run.step);
     }
     // The same as if the kernel had larger pages.
     for ([_][]const u8{ "16384", "65536" }) |page_bytes| {
@@ -173,11 +202,14 @@ fn module(
         initial_exec_slot: bool = false,
         /// System calls can be refused and bugs planted; never in what is shipped.
         test_hooks: bool = false,
+        /// Every atomic operation goes through it; never in what is shipped.
+        explorer: ?*std.Build.Module = null,
     },
 ) *std.Build.Module {
     const options = b.addOptions();
     options.addOption(bool, "initial_exec_slot", choice.initial_exec_slot);
     options.addOption(bool, "test_hooks", choice.test_hooks);
+    options.addOption(bool, "explored", choice.explorer != null);
     options.addOption([:0]const u8, "version", version);
     const result = b.createModule(.{
         .root_source_file = b.path(root),
@@ -191,6 +223,7 @@ fn module(
         .error_tracing = optimize == .safe,
     });
     result.addOptions("build_options", options);
+    if (choice.explorer) |each| result.addImport("explorer", each);
     return result;
 }
 

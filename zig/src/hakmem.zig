@@ -12,6 +12,23 @@ pub const allocator: std.mem.Allocator = .{
 /// Gives back to the OS all that is free. Returns the bytes.
 pub const purge = heap.purge;
 
+/// For the tests in `zig/tests/`.
+pub const internals = struct {
+    pub const atomic = @import("platform/atomic.zig");
+    pub const lock = @import("platform/lock.zig");
+    pub const os = @import("platform/os.zig");
+    pub const thread_slot = @import("platform/thread_slot.zig");
+    pub const page_map = @import("memory/page_map.zig");
+    pub const registry = @import("memory/registry.zig");
+    pub const superslab = @import("memory/superslab.zig");
+    pub const central = @import("motion/central.zig");
+    pub const size_class = @import("numbers/size_class.zig");
+    pub const geometry = @import("numbers/geometry.zig");
+    pub const heap = @import("allocator/heap.zig");
+    pub const lifecycle = @import("allocator/lifecycle.zig");
+    pub const stats = @import("seeing/stats.zig");
+};
+
 fn alloc(_: *anyopaque, len: usize, alignment: std.mem.Alignment, _: usize) ?[*]u8 {
     const bytes = alignment.toByteUnits();
     // A block is aligned as its class is; the classes of small sizes suit every alignment up to the size.

@@ -13,6 +13,7 @@ const std = @import("std");
 const builtin = @import("builtin");
 const geometry = @import("../numbers/geometry.zig");
 const size_class = @import("../numbers/size_class.zig");
+const atomic = @import("../platform/atomic.zig");
 const thread_slot = @import("../platform/thread_slot.zig");
 const page_map = @import("../memory/page_map.zig");
 const superslabs = @import("../memory/superslab.zig");
@@ -100,10 +101,10 @@ pub const Heap = extern struct {
         // compiler is told.
         if (builtin.cpu.arch == .x86_64) {
             asm volatile ("" ::: .{ .memory = true });
-            @atomicStore(bool, &heap.busy, busy, .monotonic);
+            atomic.store(bool, &heap.busy, busy, .monotonic);
             asm volatile ("" ::: .{ .memory = true });
         } else {
-            @atomicStore(bool, &heap.busy, busy, .seq_cst);
+            atomic.store(bool, &heap.busy, busy, .seq_cst);
         }
     }
 
@@ -132,7 +133,7 @@ pub const dead_heap: Heap = .of(.dead, .none);
 pub const checked_heap: Heap = .of(.checked, .none);
 
 /// Counts requests that every thread flush its magazines at its next slow path.
-var flush_wanted: std.atomic.Value(u32) = .init(0);
+var flush_wanted: atomic.Value(u32) = .init(0);
 
 /// A block of at least `size` bytes, aligned to 16 (to 8 for up to 8 bytes). Null when memory is out.
 pub inline fn allocate(size: usize) ?[*]u8 {

@@ -23,6 +23,7 @@ const superslabs = @import("../memory/superslab.zig");
 const huge = @import("../memory/huge.zig");
 const space = @import("../memory/space.zig");
 const central = @import("../motion/central.zig");
+const atomic = @import("../platform/atomic.zig");
 const thread_slot = @import("../platform/thread_slot.zig");
 const settings = @import("../platform/settings.zig");
 const locking = @import("../platform/lock.zig");
@@ -59,7 +60,7 @@ const glibc = builtin.abi.isGnu();
 /// Guards everything below. Comes before every other lock. Taken by `enterLists`.
 var lock: Lock = .{};
 var started: bool = false;
-var fork_handled: std.atomic.Value(bool) = .init(false);
+var fork_handled: atomic.Value(bool) = .init(false);
 var thread_key: Key = 0;
 var has_thread_key: bool = false;
 /// All heaps ever made, and those without a thread.
@@ -264,7 +265,7 @@ pub fn count() Counts {
 }
 
 /// Every lock of the allocator, in lock order.
-const all_locks = .{&lock} ++ check.locks() ++ central.locks() ++ huge.locks() ++ superslabs.locks() ++
+pub const all_locks = .{&lock} ++ check.locks() ++ central.locks() ++ huge.locks() ++ superslabs.locks() ++
     space.locks() ++ page_map.locks() ++ registry.locks() ++ metadata.locks();
 
 /// glibc's lock of its list of open files, which its fork takes after our handler. A thread inside fflush(NULL)
@@ -321,7 +322,7 @@ noinline fn beforeForkInside() void {
     for (all_locks) |each| {
         if (each.isMine()) each.interruptions += 1;
     }
-    for (0..tries) |_| {
+    for (0..atomic.tries(tries, 2)) |_| {
         if (takeTheOthers()) break;
         for (all_locks) |each| if (each.isForFork()) each.release();
         wakeSleepers();
@@ -388,7 +389,7 @@ noinline fn forgetOtherThreads() void {
             continue;
         }
         // Partner: `Heap.setBusy`, in a thread that exists no more.
-        if (@atomicLoad(bool, &heap.busy, .seq_cst)) {
+        if (atomic.load(bool, &heap.busy, .seq_cst)) {
             const next = heap.next;
             heap.* = .of(.live, page_map.view());
             heap.next = next;

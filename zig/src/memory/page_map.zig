@@ -18,6 +18,7 @@
 const std = @import("std");
 const geometry = @import("../numbers/geometry.zig");
 const size_class = @import("../numbers/size_class.zig");
+const atomic = @import("../platform/atomic.zig");
 const os = @import("../platform/os.zig");
 const Lock = @import("../platform/lock.zig").Lock;
 const assert = std.debug.assert;
@@ -45,7 +46,7 @@ pub const View = extern struct {
     pub inline fn coveredEntry(self: *const View, address: usize) u8 {
         const granule = address >> geometry.granule_shift;
         // Partner: the store in `write`.
-        return @atomicLoad(u8, @as(*const u8, @ptrFromInt(self.origin +% granule)), .monotonic);
+        return atomic.load(u8, @as(*const u8, @ptrFromInt(self.origin +% granule)), .monotonic);
     }
 };
 
@@ -62,7 +63,7 @@ const windows_max = 64;
 
 /// Written under the lock, once each, before `window_count` says that it is there.
 var windows: [windows_max]View = undefined;
-var window_count: std.atomic.Value(usize) = .init(0);
+var window_count: atomic.Value(usize) = .init(0);
 /// One bit for each piece of the address space, whichever window it is in.
 var writable_pieces: [piece_count_max / 64]u64 = @splat(0);
 var lock: Lock = .{};
@@ -167,7 +168,7 @@ pub fn write(address: usize, granules: usize, value: u8) void {
     for (first..first + granules) |granule| {
         const entry_of_granule: *u8 = @ptrFromInt(window.origin +% granule);
         // Partner: the load in `View.coveredEntry`.
-        @atomicStore(u8, entry_of_granule, value, .monotonic);
+        atomic.store(u8, entry_of_granule, value, .monotonic);
     }
 }
 

@@ -7,6 +7,7 @@
 
 const std = @import("std");
 const geometry = @import("../numbers/geometry.zig");
+const atomic = @import("../platform/atomic.zig");
 const os = @import("../platform/os.zig");
 const Lock = @import("../platform/lock.zig").Lock;
 const assert = std.debug.assert;
@@ -31,9 +32,9 @@ pub fn prepare(address: usize) bool {
     if (root[number >> leaf_shift] != null) return true;
     const memory = os.map(@sizeOf(Leaf), .read_write, 0) orelse return false;
     // Partner: the load in `mappedBytes`.
-    _ = @atomicRmw(usize, &mapped_bytes, .Add, @sizeOf(Leaf), .monotonic);
+    _ = atomic.add(usize, &mapped_bytes, @sizeOf(Leaf), .monotonic);
     // Partner: the load in `find`.
-    @atomicStore(?*Leaf, &root[number >> leaf_shift], @ptrFromInt(memory), .release);
+    atomic.store(?*Leaf, &root[number >> leaf_shift], @ptrFromInt(memory), .release);
     return true;
 }
 
@@ -42,10 +43,10 @@ pub fn insert(address: usize, record: *anyopaque) void {
     const number = address >> geometry.superslab_shift;
     assert(address & (geometry.superslab_bytes - 1) == 0);
     // Partner: the store in `prepare`.
-    const leaf = @atomicLoad(?*Leaf, &root[number >> leaf_shift], .acquire).?;
+    const leaf = atomic.load(?*Leaf, &root[number >> leaf_shift], .acquire).?;
     assert(leaf[number & (leaf_entries - 1)] == null);
     // Partner: the load in `find`.
-    @atomicStore(?*anyopaque, &leaf[number & (leaf_entries - 1)], record, .release);
+    atomic.store(?*anyopaque, &leaf[number & (leaf_entries - 1)], record, .release);
 }
 
 pub fn remove(address: usize) void {
@@ -53,22 +54,22 @@ pub fn remove(address: usize) void {
     const leaf = root[number >> leaf_shift].?;
     assert(leaf[number & (leaf_entries - 1)] != null);
     // Partner: the load in `find`.
-    @atomicStore(?*anyopaque, &leaf[number & (leaf_entries - 1)], null, .release);
+    atomic.store(?*anyopaque, &leaf[number & (leaf_entries - 1)], null, .release);
 }
 
 /// The record of the 2 MiB that `address` lies in; null if none was entered.
 pub fn find(comptime Record: type, address: usize) ?*Record {
     const number = address >> geometry.superslab_shift;
     // Partner: the store in `prepare`.
-    const leaf = @atomicLoad(?*Leaf, &root[number >> leaf_shift], .acquire) orelse return null;
+    const leaf = atomic.load(?*Leaf, &root[number >> leaf_shift], .acquire) orelse return null;
     // Partners: the stores in `insert` and `remove`.
-    const record = @atomicLoad(?*anyopaque, &leaf[number & (leaf_entries - 1)], .acquire);
+    const record = atomic.load(?*anyopaque, &leaf[number & (leaf_entries - 1)], .acquire);
     return @ptrCast(@alignCast(record orelse return null));
 }
 
 pub fn mappedBytes() usize {
     // Partner: the addition in `prepare`.
-    return @atomicLoad(usize, &mapped_bytes, .monotonic);
+    return atomic.load(usize, &mapped_bytes, .monotonic);
 }
 
 test "registry: entries are found by every address of their 2 MiB, and by no other" {

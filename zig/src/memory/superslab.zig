@@ -12,6 +12,7 @@
 const std = @import("std");
 const geometry = @import("../numbers/geometry.zig");
 const bitmap = @import("../numbers/bitmap.zig");
+const atomic = @import("../platform/atomic.zig");
 const os = @import("../platform/os.zig");
 const page_map = @import("page_map.zig");
 const registry = @import("registry.zig");
@@ -238,7 +239,7 @@ fn doom(superslab: *Superslab) void {
 /// The caller holds no lock.
 pub inline fn settle() void {
     // Partner: `setUnsettled`. A stale answer only delays the work to the next slow path.
-    if (@atomicLoad(bool, &unsettled, .monotonic)) settleSlow();
+    if (atomic.load(bool, &unsettled, .monotonic)) settleSlow();
 }
 
 noinline fn settleSlow() void {
@@ -351,7 +352,7 @@ fn releaseGranules(base: usize, granules: bitmap.Granules) bitmap.Granules {
 
 fn setUnsettled(value: bool) void {
     // Partner: the load in `settle`.
-    @atomicStore(bool, &unsettled, value, .monotonic);
+    atomic.store(bool, &unsettled, value, .monotonic);
 }
 
 /// Maps one more superslab and puts it in service.

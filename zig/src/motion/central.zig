@@ -19,6 +19,7 @@ const metadata = @import("../memory/metadata.zig");
 const superslabs = @import("../memory/superslab.zig");
 const Superslab = superslabs.Superslab;
 const Slab = @import("../memory/slab.zig").Slab;
+const atomic = @import("../platform/atomic.zig");
 const Lock = @import("../platform/lock.zig").Lock;
 const fatal = @import("../seeing/fatal.zig");
 const canary = @import("../platform/canary.zig");
@@ -66,7 +67,7 @@ pub fn locks() [size_class.count]*Lock {
 
 pub fn setThreads(count_now: usize) void {
     // Partner: the load in `flush`.
-    @atomicStore(usize, &threads, count_now, .monotonic);
+    atomic.store(usize, &threads, count_now, .monotonic);
 }
 
 /// Moves up to `want` free blocks of a class into `out`. Zero only when the OS refuses memory.
@@ -158,7 +159,7 @@ fn coldBytes(class: Class) usize {
 /// Puts the newest of `blocks` on the cold magazine. Returns how many it took.
 fn keepCold(central: *Central, class: Class, blocks: []const usize) usize {
     // Partner: `setThreads`. A stale figure only sends blocks the other way.
-    if (@atomicLoad(usize, &threads, .monotonic) < 2) return 0;
+    if (atomic.load(usize, &threads, .monotonic) < 2) return 0;
     const room = coldBlocksMax(class) -| central.cold_count;
     const kept = @min(room, blocks.len);
     if (kept == 0) return 0;

@@ -6,6 +6,7 @@
 
 const std = @import("std");
 const size_class = @import("../numbers/size_class.zig");
+const atomic = @import("../platform/atomic.zig");
 const metadata = @import("../memory/metadata.zig");
 const assert = std.debug.assert;
 
@@ -38,7 +39,7 @@ pub const Magazine = extern struct {
 
     pub inline fn setTop(magazine: *Magazine, top: [*]const usize) void {
         // Partner: the load in `Shelf.count`, by a thread that only wants a figure.
-        @atomicStore([*]const usize, &magazine.top, top, .unordered);
+        atomic.store([*]const usize, &magazine.top, top, .unordered);
     }
 };
 
@@ -87,10 +88,10 @@ pub const Shelf = extern struct {
     }
 
     pub fn count(shelf: *const Shelf, magazine: *const Magazine) usize {
-        const base = @atomicLoad(?[*]usize, &shelf.base, .monotonic) orelse return 0;
+        const base = atomic.load(?[*]usize, &shelf.base, .monotonic) orelse return 0;
         // Partner: the store in `Magazine.setTop`. Another thread's figure may be of a moment ago, or,
         // while its array changes, of another array: then it is no count, and none is given.
-        const top = @atomicLoad([*]const usize, &magazine.top, .unordered);
+        const top = atomic.load([*]const usize, &magazine.top, .unordered);
         const held = (@intFromPtr(top) -% @intFromPtr(base)) / @sizeOf(usize) -% 1;
         return if (held < shelf.words_owned) held else 0;
     }
@@ -107,7 +108,7 @@ pub const Shelf = extern struct {
             @memcpy(new[1 .. 1 + held], old[1 .. 1 + held]);
             metadata.free(@ptrCast(@alignCast(old)), @as(usize, shelf.words_owned) * @sizeOf(usize));
         }
-        @atomicStore(?[*]usize, &shelf.base, new, .monotonic);
+        atomic.store(?[*]usize, &shelf.base, new, .monotonic);
         shelf.words_owned = words;
         magazine.setTop(new + 1 + held);
         shelf.setWords(magazine, words);

@@ -10,6 +10,7 @@
 
 const std = @import("std");
 const builtin = @import("builtin");
+const atomic = @import("atomic.zig");
 const os = @import("os.zig");
 const thread_slot = @import("thread_slot.zig");
 const canary = @import("canary.zig");
@@ -21,7 +22,7 @@ const contended: usize = 1;
 const spins = 100;
 
 pub const Lock = struct {
-    state: std.atomic.Value(usize) = .init(free),
+    state: atomic.Value(usize) = .init(free),
     /// The forks under way that found their own thread inside already: their handlers leave the lock to the code
     /// that they interrupted. Only the thread inside reads and writes it; 0 while nobody is.
     interruptions: u32 = 0,
@@ -88,7 +89,7 @@ pub const Lock = struct {
             dieInside();
         }
         const mark = thread_slot.threadMark();
-        for (0..spins) |_| {
+        for (0..atomic.tries(spins, 1)) |_| {
             if (self.state.cmpxchgWeak(free, mark, .acquire, .monotonic) == null) return;
             std.atomic.spinLoopHint();
         }
@@ -106,7 +107,7 @@ pub const Lock = struct {
     }
 
     /// The half of the state that the kernel compares: it has the bit, and some of the mark.
-    fn word(self: *const Lock) *const std.atomic.Value(u32) {
+    fn word(self: *const Lock) *const atomic.Value(u32) {
         comptime assert(builtin.cpu.arch.endian() == .little);
         return @ptrCast(&self.state);
     }
@@ -114,7 +115,7 @@ pub const Lock = struct {
 
 /// Which thread is between fork's prepare handler and its parent or child handler, or about to abort.
 pub const Passage = struct {
-    var thread: std.atomic.Value(usize) = .init(0);
+    var thread: atomic.Value(usize) = .init(0);
     /// The thread is about to abort, and passes whatever there is. Written and read by that thread alone.
     var for_good: bool = false;
 

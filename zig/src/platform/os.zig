@@ -13,6 +13,7 @@ const linux = switch (builtin.os.tag) {
     .macos => @import("darwin.zig"),
     else => @compileError("no operating system layer for " ++ @tagName(builtin.os.tag)),
 };
+const atomic = @import("atomic.zig");
 const assert = std.debug.assert;
 
 pub const Protection = enum { none, read, read_write };
@@ -21,7 +22,7 @@ pub const Protection = enum { none, read, read_write };
 var last_error_number: u32 = 0;
 
 pub fn lastError() u32 {
-    return @atomicLoad(u32, &last_error_number, .monotonic);
+    return atomic.load(u32, &last_error_number, .monotonic);
 }
 
 /// The calls that the system may refuse.
@@ -40,29 +41,29 @@ pub const Refusal = struct {
     fn refuses(self: *Refusal, call: Call) bool {
         if (self.spared.contains(call)) return false;
         // Partner: itself, in another thread. The number only chooses which call fails.
-        const number = @atomicRmw(usize, &self.calls, .Add, 1, .monotonic) + 1;
+        const number = atomic.add(usize, &self.calls, 1, .monotonic) + 1;
         if (number < self.refuse_from or number - self.refuse_from >= self.refuse_count) return false;
         self.refused.insert(call);
         return true;
     }
 };
 
-/// The unit tests and the fuzzer can refuse calls.
-const can_refuse = builtin.is_test or build_options.test_hooks;
+/// The unit tests and the fuzzer can refuse calls. Where an explorer has the atomics, each call would be one more step.
+const can_refuse = (builtin.is_test and !atomic.explored) or build_options.test_hooks;
 
 pub var refusal: if (can_refuse) Refusal else void = if (can_refuse) .{} else {};
 
 inline fn refused(call: Call) bool {
     if (!can_refuse) return false;
     if (!refusal.refuses(call)) return false;
-    @atomicStore(u32, &last_error_number, @backingInt(linux.E.NOMEM), .monotonic);
+    atomic.store(u32, &last_error_number, @backingInt(linux.E.NOMEM), .monotonic);
     return true;
 }
 
 fn succeeded(result: usize) bool {
     const code = linux.errno(result);
     if (code == .SUCCESS) return true;
-    @atomicStore(u32, &last_error_number, @backingInt(code), .monotonic);
+    atomic.store(u32, &last_error_number, @backingInt(code), .monotonic);
     return false;
 }
 
@@ -248,16 +249,19 @@ pub fn environment() ?Environment {
 }
 
 /// Sleeps while `word` holds `value`. Its partner is `wake`. A spurious return is allowed.
-pub fn wait(word: *const std.atomic.Value(u32), value: u32) void {
+pub fn wait(word: *const atomic.Value(u32), value: u32) void {
+    if (atomic.explored) return atomic.explorer.wait(&word.raw, value);
     _ = linux.futex_4arg(&word.raw, .{ .cmd = .WAIT, .private = true }, value, null);
 }
 
-pub fn wake(word: *const std.atomic.Value(u32)) void {
+pub fn wake(word: *const atomic.Value(u32)) void {
+    if (atomic.explored) return atomic.explorer.wake(&word.raw);
     _ = linux.futex_3arg(&word.raw, .{ .cmd = .WAKE, .private = true }, 1);
 }
 
 /// Lets other threads run.
 pub fn sleep(microseconds: u31) void {
+    if (atomic.explored) return atomic.explorer.sleep();
     const time: linux.timespec = .{ .sec = 0, .nsec = @as(isize, microseconds) * 1000 };
     _ = linux.nanosleep(&time, null);
 }

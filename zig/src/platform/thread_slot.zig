@@ -8,6 +8,7 @@
 const std = @import("std");
 const builtin = @import("builtin");
 const build_options = @import("build_options");
+const atomic = @import("atomic.zig");
 const Heap = @import("../allocator/heap.zig").Heap;
 const empty_heap = &@import("../allocator/heap.zig").empty_heap;
 
@@ -36,7 +37,7 @@ comptime {
 /// The heap of this thread: its own, the empty heap before its first slow path, or the dead heap after
 /// its end.
 pub inline fn get() *Heap {
-    if (!in_assembly) return portable_slot;
+    if (!in_assembly) return address().*;
     return switch (builtin.cpu.arch) {
         .x86_64 => asm (
             \\movq hakmem_thread_slot@GOTTPOFF(%%rip), %[heap]
@@ -59,10 +60,6 @@ pub inline fn get() *Heap {
 }
 
 pub inline fn set(heap: *Heap) void {
-    if (!in_assembly) {
-        portable_slot = heap;
-        return;
-    }
     address().* = heap;
 }
 
@@ -72,6 +69,7 @@ pub inline fn threadMark() usize {
 }
 
 inline fn address() **Heap {
+    if (atomic.explored) return @ptrCast(atomic.explorer.slot(@intFromPtr(empty_heap)));
     if (!in_assembly) return &portable_slot;
     return switch (builtin.cpu.arch) {
         .x86_64 => asm volatile (
