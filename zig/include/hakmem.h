@@ -4,8 +4,9 @@
  * thread, whichever thread allocated it. Sizes and counts are in bytes unless a name says otherwise.
  *
  * A pointer given back that is not a block of this allocator ends the process with one line on standard error.
- * A block freed twice, or a pointer inside a block, does so when it is flushed from a magazine to its slab; if it
- * is allocated again before that, it goes unnoticed.
+ * A block freed twice in a row does so at once; one freed twice otherwise, or a pointer inside a block, when it is
+ * flushed from a magazine to its slab; if it is allocated again before that, it goes unnoticed. With HAKMEM_CHECK=1
+ * in the environment each of these is noticed at once (docs/MISUSE.md).
  */
 #ifndef HAKMEM_H
 #define HAKMEM_H

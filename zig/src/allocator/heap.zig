@@ -16,6 +16,7 @@ const size_class = @import("../numbers/size_class.zig");
 const atomic = @import("../platform/atomic.zig");
 const thread_slot = @import("../platform/thread_slot.zig");
 const page_map = @import("../memory/page_map.zig");
+const registry = @import("../memory/registry.zig");
 const superslabs = @import("../memory/superslab.zig");
 const large = @import("../memory/large.zig");
 const huge = @import("../memory/huge.zig");
@@ -239,6 +240,7 @@ pub fn resize(block: *anyopaque, size: usize) ?[*]u8 {
     const entry = page_map.entry(address);
     const usable = blockBytes(address);
     if (usable == 0) return null;
+    if (entry <= size_class.count) expectInUse(address, entry);
     const in_place = switch (entry) {
         // One that goes up and down across the limit stays what it is.
         page_map.huge => size > geometry.large_bytes_max / 2,
@@ -260,6 +262,23 @@ pub fn resize(block: *anyopaque, size: usize) ?[*]u8 {
     @memcpy(moved[0..kept], @as([*]const u8, @ptrCast(block))[0..kept]);
     free(block);
     return moved;
+}
+
+/// A block that stays where it is meets no flush, which would notice.
+fn expectInUse(address: usize, class: Class) void {
+    const superslab = registry.find(superslabs.Superslab, address).?;
+    superslab.slabOf(address).expectInUse(address);
+    if (thread_slot.get().magazines[class].newest() == address) freedTwice(address, class);
+}
+
+noinline fn freedTwice(address: usize, class: Class) noreturn {
+    @branchHint(.cold);
+    fatal.misuse(.{
+        .kind = .double_free,
+        .address = address,
+        .block_bytes = size_class.blockBytes(class),
+        .state = .free,
+    });
 }
 
 /// Returns every block that this thread has in its magazine of a class, and the class's cold magazine, and
@@ -385,12 +404,7 @@ noinline fn freeSlow(address: usize, heap_found: *Heap) void {
     defer heap.setBusy(false);
     const shelf = &heap.shelves[entry];
     const magazine = &heap.magazines[entry];
-    if (magazine.newest() == address) fatal.misuse(.{
-        .kind = .double_free,
-        .address = address,
-        .block_bytes = size_class.blockBytes(entry),
-        .state = .free,
-    });
+    if (magazine.newest() == address) freedTwice(address, entry);
     if (shelf.base == null) {
         if (!shelf.open(magazine, entry)) return central.giveBack(entry, &.{address}, .keep_last);
     } else if (magazine.top == magazine.limit) {

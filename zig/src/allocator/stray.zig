@@ -15,9 +15,35 @@ const fatal = @import("../seeing/fatal.zig");
 /// Ends the process, unless the pointer lies in no memory of ours and such are to be ignored.
 pub noinline fn refuse(address: usize) void {
     @branchHint(.cold);
-    if (address >> geometry.address_bits == 0 and registry.find(anyopaque, address) != null) explain(address);
+    if (address >> geometry.address_bits == 0) {
+        if (registry.find(anyopaque, address) != null) explain(address);
+        blameHugeAround(address);
+    }
     if (settings.foreign == .ignore) return;
     fatal.misuse(.{ .kind = .foreign_pointer, .address = address });
+}
+
+/// How far below a pointer the start of a huge block is looked for: 128 GiB.
+const steps_max = 1 << 16;
+
+/// Only the first 2 MiB of a huge block are in the registry.
+fn blameHugeAround(address: usize) void {
+    var start = address & ~(geometry.superslab_bytes - 1);
+    for (0..steps_max) |_| {
+        if (start < geometry.superslab_bytes) return;
+        start -= geometry.superslab_bytes;
+        if (registry.find(anyopaque, start) == null) continue;
+        if (page_map.entry(start) != page_map.huge) return;
+        const bytes = huge.usableBytes(start);
+        if (address - start >= bytes) return;
+        fatal.misuse(.{
+            .kind = .interior_pointer,
+            .address = address,
+            .block_bytes = bytes,
+            .offset = @intCast(address - start),
+            .state = .in_use,
+        });
+    }
 }
 
 /// The 2 MiB around the address start a huge block or are a superslab.

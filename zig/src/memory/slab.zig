@@ -134,6 +134,20 @@ pub const Slab = extern struct {
         slab.free += 1;
     }
 
+    /// Ends the process where it can be told, without the lock, that the caller has no such block: its bit is set, it
+    /// is no start of a block, or none was handed out there. Of a block in use none of that changes meanwhile.
+    pub fn expectInUse(slab: *const Slab, address: usize) void {
+        const shape = &size_class.shapes[slab.class];
+        const block = shape.index(address - slab.base);
+        if (block * @as(usize, shape.block_bytes) != address - slab.base) slab.blame(.interior_pointer, address);
+        switch (slab.stateOf(block)) {
+            .in_use => {},
+            .free => slab.blame(.double_free, address),
+            .never_handed_out => slab.blame(.unallocated_block, address),
+            .unknown => unreachable,
+        }
+    }
+
     noinline fn blame(slab: *const Slab, kind: fatal.Kind, address: usize) noreturn {
         @branchHint(.cold);
         const shape = &size_class.shapes[slab.class];

@@ -209,6 +209,7 @@ fn takeTurns() void {
 
 fn laneThread(context: ?*anyopaque) callconv(.c) ?*anyopaque {
     const worker = shared.enter(context);
+    settleThread();
     const lane = &lanes[worker.number];
     while (lane.awaitChangeFrom(.wait) == .act) {
         lane.player.perform(lane.action);
@@ -238,6 +239,7 @@ fn race() void {
 
 fn racingThread(context: ?*anyopaque) callconv(.c) ?*anyopaque {
     const worker = shared.enter(context);
+    settleThread();
     const lane = &lanes[worker.number];
     // All are there before the first of them makes the system fail, since libc could start no other then.
     if (lane.former) |former| _ = std.c.pthread_join(former, null) else shared.waitForAll(@intCast(plan.lane_count));
@@ -262,6 +264,12 @@ fn canStartThreads() bool {
     return settings.in_process or !shared.scarce.load(.acquire);
 }
 
+/// The first call in a thread has libc set up thread-local storage for an object opened late, and libc leaves
+/// ENOMEM behind where it found another way.
+fn settleThread() void {
+    if (!settings.in_process) shared.family.free(shared.family.malloc(1));
+}
+
 fn shortThread(context: ?*anyopaque) callconv(.c) ?*anyopaque {
     const worker = shared.enter(context);
     const creator = &lanes[worker.number - lanes_max];
@@ -270,9 +278,7 @@ fn shortThread(context: ?*anyopaque) callconv(.c) ?*anyopaque {
     player.stream = (1 << 20) + creator.player.worker.operation * lanes_max + creator.player.worker.number;
     player.brief = true;
     const made_by = creator.player.worker.operation;
-    // The first call in a thread has libc set up thread-local storage for an object opened late, and libc leaves
-    // ENOMEM behind where it found another way.
-    if (!settings.in_process) shared.family.free(shared.family.malloc(1));
+    settleThread();
     for (0..short_thread_actions) |number| player.perform(.draw(player.stream, number, made_by, 1));
     return null;
 }
