@@ -112,11 +112,10 @@ if (missing.length > 0) {
     assert.ok(canaries.length >= 10, canaries.join(" "));
   });
 
-  for (const canary of canaries) {
+  // Without locks only a race goes wrong, which takes up to a minute to come: `./hak fuzz --canary locks_open`.
+  for (const canary of canaries.filter((name) => name !== "locks_open")) {
     Deno.test(`fuzz: finds the planted bug ${canary}, and finds it again from the same seed`, async () => {
-      // Without locks a program may also hang, and a short one is given up sooner.
-      const actions = canary === "locks_open" ? 3000 : defaults.actions;
-      const program = { ...fresh("zig"), canary, actions };
+      const program = { ...fresh("zig"), canary };
       console.log(`seed ${program.seed}`);
       const [finding, played] = await find(program, 300);
       for (let times = 1;; times++) {
