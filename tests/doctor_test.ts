@@ -23,6 +23,7 @@ import { checkSettings } from "../cli/doctor/settings.ts";
 import { readElf } from "../cli/elf.ts";
 import { ffiLibrary, preloadLibrary, root } from "../cli/paths.ts";
 import { missing, program, workDirectory } from "./programs/preload.ts";
+import { isThere } from "./native_support.ts";
 import { testUnless } from "./skip.ts";
 
 await buildIfNeeded();
@@ -37,15 +38,6 @@ const asan = findLibrary("libasan.so.8");
 
 function findLibrary(name: string): string {
   return libraries.find((path) => path.endsWith(`/${name}`) && isThere(path)) ?? "";
-}
-
-function isThere(path: string): boolean {
-  try {
-    return Deno.statSync(path).isFile;
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return false;
-    throw error;
-  }
 }
 
 function absent(path: string, name: string): string | null {

@@ -7,19 +7,11 @@ import { ffiLibrary, preloadLibrary } from "../cli/paths.ts";
 import { libraryPaths } from "../bench/sweep/allocators.ts";
 import { outputOf, runScript } from "./ffi_support.ts";
 import { missing, workDirectory } from "./programs/preload.ts";
+import { isThere } from "./native_support.ts";
 import { testUnless } from "./skip.ts";
 
 const [jemalloc] = (await libraryPaths(["libjemalloc.so.2"])).filter(isThere);
 const noJemalloc = jemalloc === undefined ? "libjemalloc.so.2 is not installed" : null;
-
-function isThere(path: string): boolean {
-  try {
-    return Deno.statSync(path).isFile;
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return false;
-    throw error;
-  }
-}
 
 /** What the C program prints: to a process with this preload, about the object at this path if any. */
 async function answer(preload: string, ...args: string[]): Promise<string> {

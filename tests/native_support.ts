@@ -45,14 +45,17 @@ export const hak: Door = { name: "hak_*", args: ["--hak", ffiLibrary] };
 /** The files that a build must have made for this door and program, and has not. */
 export function missingFiles(program: string, doors: Door[]): string[] {
   const needed = doors.flatMap((door) => [door.preload ?? [], door.args.slice(1)].flat());
-  return [binary(program), ...needed].filter((path) => {
-    try {
-      return !Deno.statSync(path).isFile;
-    } catch (error) {
-      if (error instanceof Deno.errors.NotFound) return true;
-      throw error;
-    }
-  });
+  return [binary(program), ...needed].filter((path) => !isThere(path));
+}
+
+/** Whether there is a file. */
+export function isThere(path: string): boolean {
+  try {
+    return Deno.statSync(path).isFile;
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return false;
+    throw error;
+  }
 }
 
 /** What a program printed and how it ended. */

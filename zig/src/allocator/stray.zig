@@ -1,6 +1,6 @@
 //! Pointers that came back and are no block in use: what they are, as far as it can be told.
 //!
-//! Everything here is read without locks by a thread that is about to end the process.
+//! Everything here is read without locks, by a thread that is about to end the process or to ignore the pointer.
 
 const std = @import("std");
 const geometry = @import("../numbers/geometry.zig");
@@ -34,7 +34,7 @@ fn blameHugeAround(address: usize) void {
         start -= geometry.superslab_bytes;
         if (registry.find(anyopaque, start) == null) continue;
         if (page_map.entry(start) != page_map.huge) return;
-        const bytes = huge.usableBytes(start);
+        const bytes = huge.peekBytes(start) orelse return;
         if (address - start >= bytes) return;
         fatal.misuse(.{
             .kind = .interior_pointer,

@@ -68,6 +68,13 @@ pub fn free(address: usize) void {
     space.giveBack(address, bytes);
 }
 
+/// The bytes of the block that starts at `start`, for a caller who does not own it and whose figure may be of a moment
+/// ago: records are never unmapped. Null where there is none.
+pub fn peekBytes(start: usize) ?usize {
+    const record = registry.find(Record, start) orelse return null;
+    return if (record.address == start) record.bytes else null;
+}
+
 pub fn usableBytes(address: usize) usize {
     return recordOf(address).bytes;
 }
