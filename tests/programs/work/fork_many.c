@@ -68,9 +68,13 @@ static void *run(void *argument) {
   return NULL;
 }
 
-static void *run_in_child(void *argument) {
+static void *run_in_child(void *in_turn) {
   fill_magazines(2);
-  return argument;
+  if (in_turn != NULL) {
+    sem_post(&stopped);
+    wait_for(&go_on);
+  }
+  return NULL;
 }
 
 static void free_blocks_of_parent(void) {
@@ -102,10 +106,12 @@ static void live_as_child(int depth, int quiet) {
   }
   pthread_t thread[threads];
   for (int i = 0; i < threads; i++) {
-    if (pthread_create(&thread[i], NULL, run_in_child, NULL) != 0) fail("no thread");
+    if (pthread_create(&thread[i], NULL, run_in_child, quiet ? &quiet : NULL) != 0) fail("no thread");
+    if (quiet) wait_for(&stopped);
   }
+  for (int i = 0; i < threads && quiet; i++) sem_post(&go_on);
   for (int i = 0; i < threads; i++) pthread_join(thread[i], NULL);
-  // Each thread of the parent had as much: nearly all of that is there for the child's threads.
+  // Each thread of the parent had as much, filled in turn as here: nearly all of that is there for the child's threads.
   if (quiet && depth == 0 && figure(mapped_field) > mapped + (4 << 20)) {
     fail("the child took new memory beside what threads that are gone had");
   }
@@ -143,9 +149,9 @@ int main(void) {
     stop = 0;
     for (int i = 0; i < threads; i++) {
       if (pthread_create(&thread[i], NULL, run, busy ? &ready : NULL) != 0) fail("no thread");
+      if (!busy) wait_for(&stopped);
     }
     for (int i = 0; i < threads; i++) wait_for(&ready);
-    if (!busy) for (int i = 0; i < threads; i++) wait_for(&stopped);
     int quiet = !busy;
     fork_here(quiet ? &quiet : NULL);
     if (pthread_create(&forker, NULL, fork_here, NULL) != 0) fail("no thread");
