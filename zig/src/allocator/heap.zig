@@ -370,7 +370,10 @@ fn refill(heap: *Heap, class: Class) usize {
         if (shelf.base != null or shelf.open(magazine, class)) {
             shelf.missed = true;
             shelf.flushed = 0;
-            const want = @min(magazines.refill_blocks[class], shelf.words / 2);
+            const want = @min(shelf.words - 1, @max(
+                magazines.refill_blocks[class],
+                @min(shelf.words_owned / 8, magazines.refill_blocks_max),
+            ));
             const taken = central.take(class, shelf.blocks(), want);
             magazine.setTop(shelf.blocks() + taken);
             return magazine.pop();
@@ -413,22 +416,27 @@ noinline fn freeSlow(address: usize, heap_found: *Heap) void {
     if (!magazine.push(address)) unreachable;
 }
 
-/// The magazine is full: it grows if it also ran empty since the last time, else half of it is flushed. After
-/// a long phase of nothing but frees it shrinks, since blocks in magazines keep slabs from becoming empty.
+/// The magazine is full: it grows if it also ran empty since the last time, else its oldest blocks are flushed. In a
+/// long phase of nothing but frees it shrinks with what is in use of the class, since blocks in magazines keep slabs
+/// from becoming empty.
 fn makeRoom(shelf: *Shelf, magazine: *Magazine, class: Class) void {
     const missed = shelf.missed;
     shelf.missed = false;
     if (missed and shelf.grow(magazine, class)) return;
-    const shrinking = shelf.flushed > 4 * @as(u32, magazines.words_max[class]);
     const held = shelf.count(magazine);
-    const kept = if (shrinking) held / 4 else held / 2;
+    const wanted = held - @max(held / 4, @min(held / 2 + 1, flush_blocks_min));
+    const share = @max(magazines.words_min[class] / 2, central.inUse(class) / 8);
+    const kept = if (shelf.flushed > magazines.words_max[class]) @min(wanted, share) else wanted;
+    shelf.flushed +|= @intCast(held - kept);
     const blocks = shelf.blocks();
     central.flush(class, blocks[0 .. held - kept]);
-    std.mem.copyForwards(usize, blocks[0..kept], blocks[held - kept .. held]);
+    @memmove(blocks[0..kept], blocks[held - kept .. held]);
     magazine.setTop(blocks + kept);
-    shelf.flushed +|= @intCast(held - kept);
-    if (shrinking) shelf.shrink(magazine, class);
+    if (kept < wanted) shelf.shrink(magazine, class, kept);
 }
+
+/// A quarter of a magazine is flushed, but of a small one up to half, so that a flush is worth its lock.
+const flush_blocks_min = 64;
 
 const Block = large.Block;
 

@@ -49,7 +49,7 @@ pub const Superslab = extern struct {
 
     pub inline fn granuleOf(superslab: *const Superslab, address: usize) u32 {
         assert(address - superslab.base < geometry.superslab_bytes);
-        return @intCast((address - superslab.base) >> geometry.granule_shift);
+        return @intCast((address & (geometry.superslab_bytes - 1)) >> geometry.granule_shift);
     }
 
     /// The slab that an address lies in; the address is in a run that serves as a slab.
