@@ -120,7 +120,7 @@ pub const Slab = extern struct {
 
     /// The addresses of `blocks` neighbours from `first` on, the lowest last. Written so that several go at once.
     inline fn writeDown(out: [*]usize, first: usize, block_bytes: usize, blocks: u32) void {
-        const top = first + (blocks - 1) * block_bytes;
+        const top = first +% (@as(usize, blocks) -% 1) *% block_bytes;
         for (out[0..blocks], 0..) |*entry, at| entry.* = top - at * block_bytes;
     }
 

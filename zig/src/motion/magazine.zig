@@ -105,14 +105,14 @@ pub const Shelf = extern struct {
         const bytes = @as(usize, words) * @sizeOf(usize);
         const new: [*]usize = @ptrCast(metadata.allocate(bytes) orelse return false);
         const held = shelf.count(magazine);
-        if (shelf.base) |old| {
-            @memcpy(new[1 .. 1 + held], old[1 .. 1 + held]);
-            metadata.free(@ptrCast(@alignCast(old)), @as(usize, shelf.words_owned) * @sizeOf(usize));
-        }
+        const old = shelf.base;
+        const old_bytes = @as(usize, shelf.words_owned) * @sizeOf(usize);
+        if (old) |from| @memcpy(new[1 .. 1 + held], from[1 .. 1 + held]);
         atomic.store(?[*]usize, &shelf.base, new, .monotonic);
         shelf.words_owned = words;
         magazine.setTop(new + 1 + held);
         shelf.setWords(magazine, words);
+        if (old) |from| metadata.free(@ptrCast(@alignCast(from)), old_bytes);
         return true;
     }
 
