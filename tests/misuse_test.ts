@@ -1,11 +1,11 @@
 /**
- * One small C program per kind of misuse, with and without `HAKMEM_CHECK=1`: the whole line on standard error is
- * compared, and `docs/MISUSE.md` must say the same.
+ * One small C program per kind of misuse, with and without `HAKMEM_CHECK=1`, on the shipped object and the one with
+ * assertions: the whole line on standard error is compared, and `docs/MISUSE.md` must say the same.
  */
 import assert from "node:assert/strict";
 import { dirname, join } from "node:path";
 import { ffiLibrary, preloadLibrary, root } from "../cli/paths.ts";
-import { missingCompiler, withCompiled } from "./programs/compile.ts";
+import { missingCompiler, preloadLibraries, withCompiled } from "./programs/compile.ts";
 import { testUnless } from "./skip.ts";
 
 /** What each kind of misuse is told to do; the page is named after the kind. */
@@ -59,9 +59,13 @@ interface Ended {
   text: string;
 }
 
-async function runUnder(path: string, env: Record<string, string>): Promise<Ended> {
+async function runUnder(
+  path: string,
+  env: Record<string, string>,
+  library: string = preloadLibrary,
+): Promise<Ended> {
   const { code, signal, stderr } = await new Deno.Command(path, {
-    env: { ...env, LD_PRELOAD: preloadLibrary },
+    env: { ...env, LD_PRELOAD: library },
     stdin: "null",
     signal: AbortSignal.timeout(60_000),
   }).output();
@@ -79,18 +83,19 @@ function withMisuse(name: string, use: (path: string) => Promise<void>): Promise
 for (const { name, expected } of programs) {
   testUnless(`misuse: ${name}`, missingCompiler(), async () => {
     await withMisuse(name, async (path) => {
-      for (const mode of ["default", "check"] as const) {
-        const { code, signal, text } = await runUnder(
-          path,
-          mode === "check" ? { HAKMEM_CHECK: "1" } : {},
-        );
-        const wanted = expected[mode];
-        if (wanted === "nothing" || wanted === "fault") {
-          assert.equal(text, "", mode);
-          assert.equal(signal ?? code, wanted === "fault" ? "SIGSEGV" : 0, mode);
-        } else {
-          assert.match(text, expectedLine(wanted), mode);
-          assert.equal(signal, "SIGABRT", mode);
+      for (const library of preloadLibraries) {
+        for (const mode of ["default", "check"] as const) {
+          const env: Record<string, string> = mode === "check" ? { HAKMEM_CHECK: "1" } : {};
+          const { code, signal, text } = await runUnder(path, env, library);
+          const where = `${mode}, ${library}`;
+          const wanted = expected[mode];
+          if (wanted === "nothing" || wanted === "fault") {
+            assert.equal(text, "", where);
+            assert.equal(signal ?? code, wanted === "fault" ? "SIGSEGV" : 0, where);
+          } else {
+            assert.match(text, expectedLine(wanted), where);
+            assert.equal(signal, "SIGABRT", where);
+          }
         }
       }
     });

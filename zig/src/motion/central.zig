@@ -190,7 +190,6 @@ fn keepCold(central: *Central, class: Class, blocks: []const usize) usize {
 fn put(central: *Central, class: Class, blocks: []const usize, emptied: Emptied) void {
     const shape = &size_class.shapes[class];
     const block_bytes: usize = shape.block_bytes;
-    setInUse(central, central.in_use - blocks.len);
     var rest = blocks;
     while (rest.len > 0) {
         const address = rest[0];
@@ -213,6 +212,8 @@ fn put(central: *Central, class: Class, blocks: []const usize, emptied: Emptied)
         const scattered = rest[0..@min(rest.len, scattered_blocks)];
         rest = rest[if (shape.granules == 1) putScattered(true, class, scattered) else putScattered(false, class, scattered)..];
     }
+    // Only now: blocks freed twice may be more than those in use, and have ended the process.
+    setInUse(central, central.in_use - blocks.len);
 }
 
 /// Blocks that go one by one before the next look for neighbours, which random order has none of.
