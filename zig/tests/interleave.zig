@@ -2,6 +2,7 @@
 //! defects planted on purpose that the explorer must find. See docs/decisions/0005-interleavings.md.
 
 test {
+    _ = @import("interleave/alike.zig");
     _ = @import("interleave/libc.zig");
     _ = @import("interleave/lock.zig");
     _ = @import("interleave/ownership.zig");

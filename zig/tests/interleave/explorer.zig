@@ -1,10 +1,10 @@
 //! Runs a few threads of the allocator in every order that a bound allows, one order after the other.
 //!
-//! It guarantees that of two runs with the same schedule one is like the other, that every schedule with at most
-//! `preemptions` preemptions is tried (a switch away from a thread that cannot go on is none), and that a failure
-//! comes with its schedule as a text, which `HAK_SCHEDULE` replays. It finds assertions and crashes, threads that all
-//! wait (a lost wake-up among them), data that two threads touch without order between them, and what a scenario
-//! checks itself.
+//! It guarantees that of two runs with the same schedule one is like the other (where a scenario's are not, that is a
+//! failure), that every schedule with at most `preemptions` preemptions is tried (a switch away from a thread that
+//! cannot go on is none), and that a failure comes with its schedule as a text, which `HAK_SCHEDULE` replays. It finds
+//! assertions and crashes, threads that all wait (a lost wake-up among them), data that two threads touch without order
+//! between them, and what a scenario checks itself.
 //!
 //! A scenario may have a signal handler, which interrupts the first thread at any step, once or never.
 //!
@@ -124,6 +124,8 @@ const Choice = struct {
     taken: u8 = 0,
     /// Preemptions used before it.
     used: u16 = 0,
+    /// Of all steps before it.
+    digest: u64 = 0,
     who: [options_max]u8 = undefined,
     cost: [options_max]u8 = undefined,
 
@@ -139,6 +141,9 @@ var choices: [points_max]Choice = undefined;
 var depth: usize = 0;
 var planned: usize = 0;
 var preemptions_used: u16 = 0;
+/// Of the steps of this run, so that one which is unlike the runs before it is noticed. Without addresses: which of
+/// several heaps or records a thread gets depends on those runs, and is all one.
+var digest: u64 = 0;
 var replayed: ?[]const u8 = null;
 var saying_steps = false;
 const Warming = enum { switching, straight, done };
@@ -241,26 +246,29 @@ pub fn explore(what: Scenario, limits: struct { schedules_min: u64, counted_min:
     _ = linux.write(1, text.buffered().ptr, text.buffered().len);
 }
 
+/// What is said of the first schedule that fails; null if all pass.
+pub fn firstFailure(what: Scenario) !?[]const u8 {
+    if (try inChild(what, null, false) == .passed) return null;
+    return report.message[0..report.message_bytes];
+}
+
 /// Fails unless some schedule of the scenario with its planted defect fails, and fails again when replayed from its
 /// text. Returns what was said of it.
 pub fn expectFound(what: Scenario) ![]const u8 {
-    if (try inChild(what, null, false) == .passed) {
+    const message = try firstFailure(what) orelse {
         std.debug.print("the planted defect passed {d} schedules\n", .{report.schedules});
         return error.PlantedDefectNotFound;
-    }
-    var first: [256]u8 = undefined;
-    const message = first[0..report.message_bytes];
-    @memcpy(message, report.message[0..message.len]);
+    };
     const keep = struct {
         var text: [points_max]u8 = undefined;
     };
     const schedule = scheduleText(&keep.text);
     if (try inChild(what, schedule, false) == .passed) {
-        std.debug.print("the schedule {s} did not fail again\n", .{schedule});
+        std.debug.print("{s}: the schedule {s} did not fail again\n", .{ message, schedule });
         return error.ScheduleNotReplayed;
     }
     try std.testing.expectEqualStrings(message, report.message[0..report.message_bytes]);
-    return report.message[0..report.message_bytes];
+    return message;
 }
 
 const Outcome = enum { passed, failed };
@@ -361,6 +369,7 @@ fn runOnce() void {
     depth = 0;
     report.depth = 0;
     preemptions_used = 0;
+    digest = 0;
     signalled = false;
     scenario.before() catch |err| fail("before: {t}", .{err});
     locations.clear();
@@ -399,6 +408,7 @@ fn fiberMain() callconv(.c) noreturn {
 
 fn point(step: Step) void {
     if (current == outside or alone) return;
+    digest = std.hash.int(digest ^ @as(u64, @backingInt(step.kind)) << 8 ^ step.bytes);
     if (!scenario.aside(step)) reschedule();
     if (saying_steps and warming == .done) std.debug.print("{c} {t} 0x{x} {d}\n", .{ letter(current), step.kind, step.address, step.value });
     const thread = &threads[current];
@@ -513,12 +523,13 @@ fn take(given: Choice) u8 {
             if (who == scheduleAt(text, depth)) break @intCast(option);
         } else 0;
     } else if (depth < planned) {
-        const same = choice.count == given.count and
+        const same = choice.digest == digest and choice.count == given.count and
             std.mem.eql(u8, choice.who[0..choice.count], given.who[0..given.count]);
         if (!same) fail("two runs of one schedule differ at step {d}", .{depth});
     } else {
         choice.* = given;
         choice.used = preemptions_used;
+        choice.digest = digest;
     }
     preemptions_used += choice.cost[choice.taken];
     report.trace[depth] = choice.who[choice.taken];
