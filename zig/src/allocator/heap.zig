@@ -152,7 +152,7 @@ pub inline fn allocateFast(size: usize) ?[*]u8 {
 /// A block of any size, where `allocateFast` has none.
 pub noinline fn allocateSlow(size: usize) ?[*]u8 {
     if (size > geometry.small_bytes_max) {
-        const block = allocateAboveSmall(size, 1) orelse return null;
+        const block = allocateAboveSmall(size, 1, .any) orelse return null;
         return @ptrFromInt(block.address);
     }
     return allocateOf(size_class.of(size), size, 1);
@@ -161,7 +161,7 @@ pub noinline fn allocateSlow(size: usize) ?[*]u8 {
 /// As `allocate`, all zero.
 pub fn allocateZeroed(size: usize) ?[*]u8 {
     if (size > geometry.small_bytes_max) {
-        const block = allocateAboveSmall(size, 1) orelse return null;
+        const block = allocateAboveSmall(size, 1, .zeroed) orelse return null;
         const memory: [*]u8 = @ptrFromInt(block.address);
         if (!block.zeroed) @memset(memory[0..size], 0);
         return memory;
@@ -176,7 +176,7 @@ pub fn allocateAligned(size: usize, alignment: usize) ?[*]u8 {
     assert(std.math.isPowerOfTwo(alignment));
     const class = size_class.ofAligned(size, alignment);
     if (class == size_class.none) {
-        const block = allocateAboveSmall(size, alignment) orelse return null;
+        const block = allocateAboveSmall(size, alignment, .any) orelse return null;
         return @ptrFromInt(block.address);
     }
     return allocateOf(class, size, alignment);
@@ -322,7 +322,7 @@ fn reclaim() usize {
 /// As `purge`, but for what magazines hold.
 pub fn giveBackShared() usize {
     for (1..size_class.count + 1) |class| central.giveBackAll(@intCast(class));
-    return superslabs.purge();
+    return huge.purge() + superslabs.purge();
 }
 
 inline fn allocateOf(class: Class, size: usize, alignment: usize) ?[*]u8 {
@@ -361,6 +361,7 @@ noinline fn refillAndTake(heap_found: *Heap, class: Class, size: usize, alignmen
 
 /// Brings blocks of a class into the magazine and takes one; 0 when there are none to be had.
 fn refill(heap: *Heap, class: Class) usize {
+    huge.age();
     if (heap.kind == .live) {
         heap.followRequests();
         heap.setBusy(true);
@@ -398,6 +399,7 @@ noinline fn freeSlow(address: usize, heap_found: *Heap) void {
         .dead => return central.giveBack(entry, &.{address}, .keep_last),
     };
     if (heap.kind == .dead) return central.giveBack(entry, &.{address}, .keep_last);
+    huge.age();
     heap.lookAt(address, entry);
     heap.followRequests();
     heap.setBusy(true);
@@ -436,7 +438,7 @@ const Block = large.Block;
 pub fn allocateDirectly(size: usize, alignment: usize) ?Block {
     if (size > geometry.request_bytes_max) return null;
     const class = size_class.ofAligned(size, alignment);
-    if (class == size_class.none) return allocateRunOrMapping(size, alignment);
+    if (class == size_class.none) return allocateRunOrMapping(size, alignment, .any);
     var one: [1]usize = undefined;
     if (central.take(class, &one, 1) == 0) return null;
     return .{ .address = one[0], .zeroed = false };
@@ -447,28 +449,35 @@ pub fn freeDirectly(address: usize) void {
     switch (page_map.entry(address)) {
         size_class.none => unreachable,
         page_map.large => large.free(address),
-        page_map.huge => huge.free(address),
+        // It waits no more: it has been in quarantine, which made it inaccessible.
+        page_map.huge => huge.giveBack(address),
         else => |class| central.giveBack(class, &.{address}, .keep_last),
     }
 }
 
+const Contents = enum { any, zeroed };
+
 /// A block with a run or a mapping of its own.
-noinline fn allocateAboveSmall(size: usize, alignment: usize) ?Block {
+noinline fn allocateAboveSmall(size: usize, alignment: usize, contents: Contents) ?Block {
     if (size > geometry.request_bytes_max or alignment > geometry.request_bytes_max) return null;
     // Without memory for a heap there may still be some for the block.
     if (isChecked()) return check.allocate(size, alignment);
-    if (allocateRunOrMapping(size, alignment)) |block| return block;
+    if (allocateRunOrMapping(size, alignment, contents)) |block| return block;
     _ = reclaim();
-    if (allocateRunOrMapping(size, alignment)) |block| return block;
+    if (allocateRunOrMapping(size, alignment, contents)) |block| return block;
     space.retry();
-    return allocateRunOrMapping(size, alignment);
+    return allocateRunOrMapping(size, alignment, contents);
 }
 
-fn allocateRunOrMapping(size: usize, alignment: usize) ?Block {
+fn allocateRunOrMapping(size: usize, alignment: usize, contents: Contents) ?Block {
     if (size <= geometry.large_bytes_max and alignment <= geometry.granule_bytes) {
+        huge.age();
         return large.allocate(size);
     }
-    const mapping = huge.allocate(size, alignment) orelse return null;
+    const mapping = switch (contents) {
+        .any => huge.allocate(size, alignment),
+        .zeroed => huge.allocateZeroed(size),
+    } orelse return null;
     return .{ .address = mapping.address, .zeroed = mapping.zeroed };
 }
 

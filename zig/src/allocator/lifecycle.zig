@@ -20,7 +20,6 @@ const page_map = @import("../memory/page_map.zig");
 const metadata = @import("../memory/metadata.zig");
 const registry = @import("../memory/registry.zig");
 const superslabs = @import("../memory/superslab.zig");
-const huge = @import("../memory/huge.zig");
 const space = @import("../memory/space.zig");
 const central = @import("../motion/central.zig");
 const atomic = @import("../platform/atomic.zig");
@@ -265,7 +264,7 @@ pub fn count() Counts {
 }
 
 /// Every lock of the allocator, in lock order.
-pub const all_locks = .{&lock} ++ check.locks() ++ central.locks() ++ huge.locks() ++ superslabs.locks() ++
+pub const all_locks = .{&lock} ++ check.locks() ++ central.locks() ++ superslabs.locks() ++
     space.locks() ++ page_map.locks() ++ registry.locks() ++ metadata.locks();
 
 /// glibc's lock of its list of open files, which its fork takes after our handler. A thread inside fflush(NULL)

@@ -1,78 +1,147 @@
 //! Huge blocks, above 1 MiB or aligned to more than 64 KiB: a mapping of its own each, at a multiple of 2 MiB,
 //! in whole granules so that nothing else can lie in a granule of ours.
 //!
+//! A freed block waits for a while to be allocated again (`huge_cache.zig`). It is known as before meanwhile: its
+//! record says that it is free, and the page map and the registry stay as they are.
+//!
 //! Growing first tries the place where the block lies, then moves its pages into aligned space mapped for it:
 //! nothing is copied. A block fresh from the OS reads as zero.
 
 const std = @import("std");
 const geometry = @import("../numbers/geometry.zig");
+const atomic = @import("../platform/atomic.zig");
 const os = @import("../platform/os.zig");
+const cache = @import("huge_cache.zig");
 const metadata = @import("metadata.zig");
 const page_map = @import("page_map.zig");
 const registry = @import("registry.zig");
 const space = @import("space.zig");
-const Lock = @import("../platform/lock.zig").Lock;
 const fatal = @import("../seeing/fatal.zig");
 const canary = @import("../platform/canary.zig");
 const assert = std.debug.assert;
 
+/// Written by whoever has the block: the program, or the thread that took its word from the cache.
 const Record = struct {
     address: usize,
     bytes: usize,
+    is_free: bool,
 };
 
 pub const Counts = struct {
+    /// In use.
     blocks: usize = 0,
     bytes: usize = 0,
+    /// Free, and waiting to be allocated again.
+    cached_bytes: usize = 0,
 };
 
-var lock: Lock = .{};
-var counts: Counts = .{};
+/// All huge blocks, in use or cached. Changed only where the system is asked for something.
+var mapped_blocks: atomic.Value(usize) = .init(0);
+var mapped_bytes: atomic.Value(usize) = .init(0);
 
-pub fn locks() [1]*Lock {
-    return .{&lock};
-}
-
+/// As of about now.
 pub fn count() Counts {
-    lock.lock();
-    defer lock.unlock();
-    return counts;
+    const cached = cache.held();
+    return .{
+        .blocks = mapped_blocks.load(.monotonic) -| cached.blocks,
+        .bytes = mapped_bytes.load(.monotonic) -| cached.bytes,
+        .cached_bytes = cached.bytes,
+    };
 }
 
 /// Null when the OS refuses, or when rounding `bytes` up goes past the address space.
 pub fn allocate(bytes: usize, alignment: usize) ?space.Mapping {
     const mapped = roundUp(bytes) orelse return null;
+    if (cache.take(mapped, alignment)) |mapping| {
+        const record = registry.find(Record, mapping.address()).?;
+        assert(record.is_free);
+        record.is_free = false;
+        return .{ .address = mapping.address(), .zeroed = false };
+    }
+    return allocateAnew(mapped, alignment);
+}
+
+/// As `allocate`, but the block reads as zero.
+pub fn allocateZeroed(bytes: usize) ?space.Mapping {
+    const mapping = allocate(bytes, 1) orelse return null;
+    if (mapping.zeroed or bytes <= cleared_bytes_max) return mapping;
+    return .{ .address = mapping.address, .zeroed = os.release(mapping.address, usableBytes(mapping.address)) };
+}
+
+/// Up to this size a used block is cleared where one must read as zero; a larger one gives its pages back. Clearing
+/// makes every page resident, which a program that asks for much and touches little does not want.
+const cleared_bytes_max = 4 << 20;
+
+/// A mapping of `bytes`, which are whole granules, from the OS.
+pub noinline fn allocateAnew(bytes: usize, alignment: usize) ?space.Mapping {
+    @branchHint(.unlikely);
+    age();
+    while (cache.isExcess(bytes, mapped_bytes.load(.monotonic))) drop(cache.takeAny() orelse break);
     const record: *Record = @ptrCast(metadata.allocate(@sizeOf(Record)) orelse return null);
-    const mapping = mapOurs(mapped, alignment) orelse {
+    const mapping = mapOurs(bytes, alignment) orelse {
         giveRecord(record);
         return null;
     };
-    record.* = .{ .address = mapping.address, .bytes = mapped };
+    record.* = .{ .address = mapping.address, .bytes = bytes, .is_free = false };
     enter(record);
-    lock.lock();
-    defer lock.unlock();
-    counts.blocks += 1;
-    counts.bytes += mapped;
+    _ = mapped_blocks.fetchAdd(1, .monotonic);
+    _ = mapped_bytes.fetchAdd(bytes, .monotonic);
     return mapping;
 }
 
 pub fn free(address: usize) void {
     const record = recordOf(address);
-    leave(record);
-    lock.lock();
-    counts.blocks -= 1;
-    counts.bytes -= record.bytes;
-    lock.unlock();
-    const bytes = record.bytes;
-    giveRecord(record);
-    space.giveBack(address, bytes);
+    age();
+    record.is_free = true;
+    const mapping: cache.Mapping = .of(address, record.bytes);
+    while (true) switch (cache.put(mapping, mapped_bytes.load(.monotonic))) {
+        .kept => return,
+        .too_large => return drop(mapping),
+        .no_room => drop(cache.takeAny() orelse return drop(mapping)),
+    };
 }
 
-/// The bytes of the block that starts at `start`, for a caller who does not own it and whose figure may be of a moment
+/// As `free`, but the mapping goes back at once.
+pub fn giveBack(address: usize) void {
+    drop(.of(address, recordOf(address).bytes));
+}
+
+/// Gives back what waits. Returns the bytes.
+pub fn purge() usize {
+    var bytes: usize = 0;
+    while (cache.takeAny()) |mapping| {
+        bytes += mapping.bytes();
+        drop(mapping);
+    }
+    return bytes;
+}
+
+/// Gives back what has waited for long enough. For slow paths that hold no lock.
+pub inline fn age() void {
+    if (cache.waits()) ageSlow();
+}
+
+noinline fn ageSlow() void {
+    cache.tick(mapped_bytes.load(.monotonic), drop);
+}
+
+/// Unmaps a block that nobody else can reach.
+fn drop(mapping: cache.Mapping) void {
+    const record = registry.find(Record, mapping.address()).?;
+    leave(record);
+    giveRecord(record);
+    _ = mapped_blocks.fetchSub(1, .monotonic);
+    _ = mapped_bytes.fetchSub(mapping.bytes(), .monotonic);
+    space.giveBack(mapping.address(), mapping.bytes());
+}
+
+pub const Peek = struct { bytes: usize, is_free: bool };
+
+/// Of the block that starts at `start`, for a caller who does not own it and whose figures may be of a moment
 /// ago: records are never unmapped. Null where there is none.
-pub fn peekBytes(start: usize) ?usize {
+pub fn peek(start: usize) ?Peek {
     const record = registry.find(Record, start) orelse return null;
-    return if (record.address == start) record.bytes else null;
+    return if (record.address == start) .{ .bytes = record.bytes, .is_free = record.is_free } else null;
 }
 
 pub fn usableBytes(address: usize) usize {
@@ -116,9 +185,8 @@ pub fn resize(address: usize, bytes: usize) ?usize {
 }
 
 fn setBytes(record: *Record, bytes: usize) void {
-    lock.lock();
-    defer lock.unlock();
-    counts.bytes = counts.bytes - record.bytes + bytes;
+    // One step, which wraps where the block shrinks.
+    _ = mapped_bytes.fetchAdd(bytes -% record.bytes, .monotonic);
     record.bytes = bytes;
 }
 
@@ -147,7 +215,13 @@ fn recordOf(address: usize) *Record {
         .address = address,
         .block_bytes = record.bytes,
         .offset = @intCast(address - record.address),
-        .state = .in_use,
+        .state = if (record.is_free) .free else .in_use,
+    });
+    if (record.is_free) fatal.misuse(.{
+        .kind = .double_free,
+        .address = address,
+        .block_bytes = record.bytes,
+        .state = .free,
     });
     return record;
 }

@@ -229,6 +229,23 @@ pub fn hasMoreRights() bool {
     return getauxval(at_secure) != 0;
 }
 
+/// A clock that the C library answers from memory which the kernel keeps up to date (the vDSO), so without a system
+/// call where there is such memory. It moves in steps of a few milliseconds.
+const coarse_clock: std.c.clockid_t = if (builtin.os.tag == .linux) .MONOTONIC_COARSE else .MONOTONIC_RAW_APPROX;
+
+/// Tests set the clock.
+pub var clock_set: if (can_refuse) ?usize else void = if (can_refuse) null else {};
+
+/// Milliseconds since some moment before the process began. 0 where there is no clock.
+pub fn milliseconds() usize {
+    if (can_refuse) if (clock_set) |set| return set;
+    // Where an explorer has the threads, time stands still.
+    if (atomic.explored) return 1;
+    var time: std.c.timespec = undefined;
+    if (std.c.clock_gettime(coarse_clock, &time) != 0) return 0;
+    return @intCast(time.sec * 1000 + @divTrunc(time.nsec, 1_000_000));
+}
+
 pub const Environment = [*:null]const ?[*:0]const u8;
 
 extern const environ: ?Environment;

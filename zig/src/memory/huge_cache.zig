@@ -1,0 +1,205 @@
+//! Freed huge blocks that wait, with their pages, to be allocated again.
+//!
+//! A word a mapping, in a few slots that all threads share. Taking a mapping is one exchange of its word for 0, putting
+//! one there the reverse: no lock, so nobody waits for a thread that was stopped in here, and fork needs nothing. The
+//! word says all that is to be known of a mapping, so it does not matter whether the same one was there before.
+//!
+//! What is kept is bounded in bytes and in time, and never adds to the most memory that the process held:
+//! - In bytes: `budget`.
+//! - In time: every half second of slow paths `tick` drops what it has seen before, so a mapping goes between half a
+//!   second and a second after its free.
+//! - Before anything is mapped anew, mappings go until the new one and the rest are no more than was in use at once
+//!   of late (`excess`).
+
+const std = @import("std");
+const geometry = @import("../numbers/geometry.zig");
+const atomic = @import("../platform/atomic.zig");
+const os = @import("../platform/os.zig");
+const assert = std.debug.assert;
+
+/// Enough for the budget in blocks of 2 MiB; each allocation looks at all of them.
+const slot_count = 32;
+
+/// This much may wait whatever is in use: a block of 64 MiB, and a little for what callers put before or behind.
+const bytes_min = 72 << 20;
+/// Else this share of the huge blocks in use.
+const share_shift = 3;
+/// A mapping serves requests down to this share less than itself.
+const spare_shift = 3;
+/// What waits may add this much to the most that was in use, so that a few blocks of different sizes in turn are kept.
+const excess_bytes = 8 << 20;
+const tick_milliseconds = 500;
+
+pub const Mapping = packed struct(u64) {
+    /// A tick has seen it.
+    seen: bool = false,
+    number: u31,
+    granules: u32,
+
+    pub fn of(base: usize, size: usize) Mapping {
+        assert(base & (geometry.superslab_bytes - 1) == 0 and size & (geometry.granule_bytes - 1) == 0);
+        return .{
+            .number = @intCast(base >> geometry.superslab_shift),
+            .granules = @intCast(size >> geometry.granule_shift),
+        };
+    }
+
+    pub fn address(mapping: Mapping) usize {
+        return @as(usize, mapping.number) << geometry.superslab_shift;
+    }
+
+    pub fn bytes(mapping: Mapping) usize {
+        return @as(usize, mapping.granules) << geometry.granule_shift;
+    }
+
+    fn word(mapping: Mapping) u64 {
+        return @bitCast(mapping);
+    }
+};
+
+/// Each is the word of a mapping, or 0.
+var slots: [slot_count]atomic.Value(u64) align(64) = @splat(.init(0));
+/// When the next tick is due, in milliseconds; 0 while nothing waits.
+var due: atomic.Value(usize) = .init(0);
+/// The most that was in use when a block was freed or mapped, since the last tick.
+var peak: atomic.Value(usize) = .init(0);
+/// The slot whose mapping goes next when there is room for no more.
+var hand: atomic.Value(usize) = .init(0);
+
+pub const Held = struct { blocks: usize = 0, bytes: usize = 0 };
+
+/// What waits, as of about now.
+pub fn held() Held {
+    var sum: Held = .{};
+    for (&slots) |*slot| {
+        const mapping: Mapping = @bitCast(slot.load(.monotonic));
+        sum.blocks += @intFromBool(mapping.granules != 0);
+        sum.bytes += mapping.bytes();
+    }
+    return sum;
+}
+
+/// Takes the mapping that fits `bytes` best at a multiple of `alignment`.
+pub fn take(bytes: usize, alignment: usize) ?Mapping {
+    while (true) {
+        var best: Mapping = .{ .number = 0, .granules = 0 };
+        var best_bytes = bytes + (bytes >> spare_shift) + 1;
+        var best_slot: usize = undefined;
+        for (&slots, 0..) |*slot, number| {
+            const mapping: Mapping = @bitCast(slot.load(.monotonic));
+            const size = mapping.bytes();
+            if (size < bytes or size >= best_bytes or mapping.address() & (alignment - 1) != 0) continue;
+            best = mapping;
+            best_bytes = size;
+            best_slot = number;
+            if (size == bytes) break;
+        }
+        if (best.granules == 0) return null;
+        // Partner: the exchange in `put`, of the thread that freed the block.
+        if (slots[best_slot].cmpxchgStrong(best.word(), 0, .acquire, .monotonic) == null) return best;
+    }
+}
+
+pub const Put = enum { kept, no_room, too_large };
+
+/// Puts a mapping there. `mapped` is the bytes of all huge blocks, in use or waiting, with this one.
+pub fn put(mapping: Mapping, mapped: usize) Put {
+    while (true) {
+        var sum: usize = 0;
+        var empty: ?*atomic.Value(u64) = null;
+        var number: usize = slot_count;
+        while (number > 0) {
+            number -= 1;
+            const present: Mapping = @bitCast(slots[number].load(.monotonic));
+            sum += present.bytes();
+            if (present.granules == 0) empty = &slots[number];
+        }
+        const in_use = mapped -| sum;
+        notePeak(in_use);
+        const most = budget(in_use -| mapping.bytes());
+        if (mapping.bytes() > most) return .too_large;
+        if (mapping.bytes() + sum > most) return .no_room;
+        const slot = empty orelse return .no_room;
+        // Partners: the exchanges of whoever takes it: `take`, `takeAny`, `tick`. That it is in order with the load of
+        // `due`, see `tick`.
+        if (slot.cmpxchgStrong(0, mapping.word(), .seq_cst, .monotonic) == null) break;
+    }
+    if (due.load(.seq_cst) == 0) arm(os.milliseconds());
+    return .kept;
+}
+
+/// Takes one out to make room: one that has waited for a tick, else whichever is next.
+pub fn takeAny() ?Mapping {
+    const start = hand.load(.monotonic);
+    for ([_]bool{ true, false }) |seen_only| for (0..slot_count) |step| {
+        const number = (start + step) % slot_count;
+        const mapping: Mapping = @bitCast(slots[number].load(.monotonic));
+        if (mapping.granules == 0 or (seen_only and !mapping.seen)) continue;
+        // Partner: the exchange in `put`.
+        if (slots[number].cmpxchgStrong(mapping.word(), 0, .acquire, .monotonic) != null) continue;
+        hand.store((number + 1) % slot_count, .monotonic);
+        return mapping;
+    };
+    return null;
+}
+
+/// Whether what waits must become less before `bytes` more are mapped. `mapped` is as in `put`.
+pub fn isExcess(bytes: usize, mapped: usize) bool {
+    const waiting = held().bytes;
+    if (waiting == 0) return false;
+    const in_use = (mapped -| waiting) + bytes;
+    notePeak(in_use);
+    return mapped + bytes > @max(peak.load(.monotonic), in_use) + excess_bytes;
+}
+
+fn budget(in_use: usize) usize {
+    return @max(bytes_min, in_use >> share_shift);
+}
+
+fn notePeak(in_use: usize) void {
+    // Partner: itself and `tick`, in other threads. One of two may be lost: then less is kept.
+    if (in_use > peak.load(.monotonic)) peak.store(in_use, .monotonic);
+}
+
+/// Whether `tick` may have work. One load; for slow paths, which are where time is noticed.
+pub inline fn waits() bool {
+    // Partner: `arm`. A stale answer leaves the work to the next slow path.
+    return due.load(.monotonic) != 0;
+}
+
+/// Drops what the last tick has seen already, by way of `drop`, and marks the rest, if half a second has gone by.
+pub fn tick(mapped: usize, comptime drop: fn (Mapping) void) void {
+    const expected = due.load(.monotonic);
+    if (expected == 0) return;
+    const now = os.milliseconds();
+    // Without a clock nothing waits beyond the next slow path.
+    if (now != 0 and now < expected) return;
+    // One thread does it. This comes before the looks at the slots, and in `put` the look at `due` after the
+    // exchange, both in the one order of all: so either this finds the mapping or that finds 0, and arms.
+    if (due.cmpxchgStrong(expected, 0, .seq_cst, .monotonic) != null) return;
+    const late = now == 0 or now - expected >= tick_milliseconds;
+    var kept: usize = 0;
+    var dropped: usize = 0;
+    for (&slots) |*slot| {
+        var mapping: Mapping = @bitCast(slot.load(.seq_cst));
+        if (mapping.granules == 0) continue;
+        if (mapping.seen or late) {
+            // Partner: the exchange in `put`.
+            if (slot.cmpxchgStrong(mapping.word(), 0, .acquire, .monotonic) != null) continue;
+            dropped += mapping.bytes();
+            drop(mapping);
+            continue;
+        }
+        const before = mapping.word();
+        mapping.seen = true;
+        // Where it was taken meanwhile, whoever puts it back finds `due` 0.
+        if (slot.cmpxchgStrong(before, mapping.word(), .monotonic, .monotonic) == null) kept += mapping.bytes();
+    }
+    peak.store(mapped -| dropped -| kept, .monotonic);
+    if (kept > 0) arm(now);
+}
+
+fn arm(now: usize) void {
+    // Partners: the loads in `waits`, `put` and `tick`.
+    _ = due.cmpxchgStrong(0, @max(1, now + tick_milliseconds), .seq_cst, .monotonic);
+}
