@@ -151,10 +151,10 @@ pub inline fn allocateFast(size: usize) ?[*]u8 {
 
 /// A block of any size, where `allocateFast` has none.
 pub noinline fn allocateSlow(size: usize) ?[*]u8 {
-    if (size > geometry.small_bytes_max) {
-        const block = allocateAboveSmall(size, 1, .any) orelse return null;
-        return @ptrFromInt(block.address);
+    if (size > geometry.large_bytes_max) {
+        if (huge.allocateAgain(size)) |address| return @ptrFromInt(address);
     }
+    if (size > geometry.small_bytes_max) return addressOf(allocateAboveSmall(size, 1, .any));
     return allocateOf(size_class.of(size), size, 1);
 }
 
@@ -175,10 +175,7 @@ pub fn allocateZeroed(size: usize) ?[*]u8 {
 pub fn allocateAligned(size: usize, alignment: usize) ?[*]u8 {
     assert(std.math.isPowerOfTwo(alignment));
     const class = size_class.ofAligned(size, alignment);
-    if (class == size_class.none) {
-        const block = allocateAboveSmall(size, alignment, .any) orelse return null;
-        return @ptrFromInt(block.address);
-    }
+    if (class == size_class.none) return addressOf(allocateAboveSmall(size, alignment, .any));
     return allocateOf(class, size, alignment);
 }
 
@@ -385,8 +382,11 @@ fn refill(heap: *Heap, class: Class) usize {
 noinline fn freeSlow(address: usize, heap_found: *Heap) void {
     @branchHint(.unlikely);
     if (address == 0) return;
-    if (isChecked()) return check.free(address);
-    const entry = page_map.entry(address);
+    if (heap_found.kind != .live and isChecked()) return check.free(address);
+    // What the view says counts, but where an older window has the entry.
+    const seen = if (heap_found.view.covers(address)) heap_found.view.coveredEntry(address) else 0;
+    if (seen == page_map.huge) return huge.free(address);
+    const entry = if (seen != size_class.none) seen else page_map.entry(address);
     switch (entry) {
         size_class.none => return stray.refuse(address),
         page_map.large => return large.free(address),
@@ -434,6 +434,10 @@ fn makeRoom(shelf: *Shelf, magazine: *Magazine, class: Class) void {
 
 const Block = large.Block;
 
+fn addressOf(block: ?Block) ?[*]u8 {
+    return if (block) |present| @ptrFromInt(present.address) else null;
+}
+
 /// A block past the magazines, for `check`, which has none.
 pub fn allocateDirectly(size: usize, alignment: usize) ?Block {
     if (size > geometry.request_bytes_max) return null;
@@ -461,7 +465,7 @@ const Contents = enum { any, zeroed };
 noinline fn allocateAboveSmall(size: usize, alignment: usize, contents: Contents) ?Block {
     if (size > geometry.request_bytes_max or alignment > geometry.request_bytes_max) return null;
     // Without memory for a heap there may still be some for the block.
-    if (isChecked()) return check.allocate(size, alignment);
+    if (thread_slot.get().kind != .live and isChecked()) return check.allocate(size, alignment);
     if (allocateRunOrMapping(size, alignment, contents)) |block| return block;
     _ = reclaim();
     if (allocateRunOrMapping(size, alignment, contents)) |block| return block;

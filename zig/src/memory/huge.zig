@@ -49,15 +49,23 @@ pub fn count() Counts {
     };
 }
 
+/// A block that was freed just now, for exactly as many granules; null where `allocate` must be asked.
+pub inline fn allocateAgain(bytes: usize) ?usize {
+    const mapping = cache.takeFirst(roundUp(bytes) orelse return null) orelse return null;
+    return reused(mapping).address;
+}
+
+fn reused(mapping: cache.Mapping) space.Mapping {
+    const record = registry.find(Record, mapping.address()).?;
+    assert(record.is_free);
+    record.is_free = false;
+    return .{ .address = mapping.address(), .zeroed = false };
+}
+
 /// Null when the OS refuses, or when rounding `bytes` up goes past the address space.
 pub fn allocate(bytes: usize, alignment: usize) ?space.Mapping {
     const mapped = roundUp(bytes) orelse return null;
-    if (cache.take(mapped, alignment)) |mapping| {
-        const record = registry.find(Record, mapping.address()).?;
-        assert(record.is_free);
-        record.is_free = false;
-        return .{ .address = mapping.address(), .zeroed = false };
-    }
+    if (cache.take(mapped, alignment)) |mapping| return reused(mapping);
     return allocateAnew(mapped, alignment);
 }
 
@@ -89,11 +97,15 @@ pub noinline fn allocateAnew(bytes: usize, alignment: usize) ?space.Mapping {
     return mapping;
 }
 
-pub fn free(address: usize) void {
+pub noinline fn free(address: usize) void {
     const record = recordOf(address);
-    age();
-    record.is_free = true;
     const mapping: cache.Mapping = .of(address, record.bytes);
+    record.is_free = true;
+    if (!cache.putFirst(mapping, mapped_bytes.load(.monotonic))) freeSlow(mapping);
+}
+
+noinline fn freeSlow(mapping: cache.Mapping) void {
+    age();
     while (true) switch (cache.put(mapping, mapped_bytes.load(.monotonic))) {
         .kept => return,
         .too_large => return drop(mapping),
@@ -208,8 +220,14 @@ fn leave(record: *Record) void {
     registry.remove(record.address);
 }
 
-fn recordOf(address: usize) *Record {
+inline fn recordOf(address: usize) *Record {
     const record = registry.find(Record, address).?;
+    if (address != record.address or record.is_free) blame(record, address);
+    return record;
+}
+
+noinline fn blame(record: *const Record, address: usize) noreturn {
+    @branchHint(.cold);
     if (address != record.address) fatal.misuse(.{
         .kind = .interior_pointer,
         .address = address,
@@ -217,13 +235,12 @@ fn recordOf(address: usize) *Record {
         .offset = @intCast(address - record.address),
         .state = if (record.is_free) .free else .in_use,
     });
-    if (record.is_free) fatal.misuse(.{
+    fatal.misuse(.{
         .kind = .double_free,
         .address = address,
         .block_bytes = record.bytes,
         .state = .free,
     });
-    return record;
 }
 
 fn giveRecord(record: *Record) void {

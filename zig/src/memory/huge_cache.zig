@@ -15,6 +15,7 @@ const std = @import("std");
 const geometry = @import("../numbers/geometry.zig");
 const atomic = @import("../platform/atomic.zig");
 const os = @import("../platform/os.zig");
+const threads = @import("../platform/threads.zig");
 const assert = std.debug.assert;
 
 /// Enough for the budget in blocks of 2 MiB; each allocation looks at all of them.
@@ -59,6 +60,9 @@ pub const Mapping = packed struct(u64) {
 
 /// Each is the word of a mapping, or 0.
 var slots: [slot_count]atomic.Value(u64) align(64) = @splat(.init(0));
+/// No slot from here on is in use, most likely: what is asked for each time looks no further. Where threads change it
+/// at once it may be too low; then a mapping is overlooked until the next tick, which looks at all slots and sets it.
+var reach: atomic.Value(usize) = .init(0);
 /// When the next tick is due, in milliseconds; 0 while nothing waits.
 var due: atomic.Value(usize) = .init(0);
 /// The most that was in use when a block was freed or mapped, since the last tick.
@@ -79,13 +83,35 @@ pub fn held() Held {
     return sum;
 }
 
+/// As `take`, for the size that was freed last where nothing else waits: in a few instructions, since a program may do
+/// that again and again without a look at the block.
+pub inline fn takeFirst(bytes: usize) ?Mapping {
+    const mapping: Mapping = @bitCast(slots[0].load(.monotonic));
+    if (mapping.bytes() != bytes) return null;
+    return if (exchange(&slots[0], mapping.word(), 0)) mapping else null;
+}
+
+/// As `put`, where nothing else waits nor has to be noted. False where `put` must be asked.
+pub inline fn putFirst(mapping: Mapping, mapped: usize) bool {
+    if (slots[0].load(.monotonic) != 0 or reach.load(.monotonic) != 1) return false;
+    if (mapping.bytes() > bytes_min or mapped > peak.load(.monotonic)) return false;
+    // What `put` does, but to begin the ticks.
+    return due.load(.monotonic) != 0 and exchange(&slots[0], 0, mapping.word()) and (due.load(.seq_cst) != 0 or armed());
+}
+
+noinline fn armed() bool {
+    @branchHint(.cold);
+    arm(os.milliseconds());
+    return true;
+}
+
 /// Takes the mapping that fits `bytes` best at a multiple of `alignment`.
 pub fn take(bytes: usize, alignment: usize) ?Mapping {
     while (true) {
         var best: Mapping = .{ .number = 0, .granules = 0 };
         var best_bytes = bytes + (bytes >> spare_shift) + 1;
         var best_slot: usize = undefined;
-        for (&slots, 0..) |*slot, number| {
+        for (slots[0..reach.load(.monotonic)], 0..) |*slot, number| {
             const mapping: Mapping = @bitCast(slot.load(.monotonic));
             const size = mapping.bytes();
             if (size < bytes or size >= best_bytes or mapping.address() & (alignment - 1) != 0) continue;
@@ -96,7 +122,7 @@ pub fn take(bytes: usize, alignment: usize) ?Mapping {
         }
         if (best.granules == 0) return null;
         // Partner: the exchange in `put`, of the thread that freed the block.
-        if (slots[best_slot].cmpxchgStrong(best.word(), 0, .acquire, .monotonic) == null) return best;
+        if (exchange(&slots[best_slot], best.word(), 0)) return best;
     }
 }
 
@@ -105,27 +131,31 @@ pub const Put = enum { kept, no_room, too_large };
 /// Puts a mapping there. `mapped` is the bytes of all huge blocks, in use or waiting, with this one.
 pub fn put(mapping: Mapping, mapped: usize) Put {
     while (true) {
+        const end = reach.load(.monotonic);
         var sum: usize = 0;
-        var empty: ?*atomic.Value(u64) = null;
-        var number: usize = slot_count;
+        var empty = end;
+        var number = end;
         while (number > 0) {
             number -= 1;
             const present: Mapping = @bitCast(slots[number].load(.monotonic));
             sum += present.bytes();
-            if (present.granules == 0) empty = &slots[number];
+            if (present.granules == 0) empty = number;
         }
         const in_use = mapped -| sum;
         notePeak(in_use);
         const most = budget(in_use -| mapping.bytes());
         if (mapping.bytes() > most) return .too_large;
-        if (mapping.bytes() + sum > most) return .no_room;
-        const slot = empty orelse return .no_room;
+        if (mapping.bytes() + sum > most or empty == slot_count) return .no_room;
         // Partners: the exchanges of whoever takes it: `take`, `takeAny`, `tick`. That it is in order with the load of
         // `due`, see `tick`.
-        if (slot.cmpxchgStrong(0, mapping.word(), .seq_cst, .monotonic) == null) break;
+        if (exchange(&slots[empty], 0, mapping.word())) {
+            if (empty >= reach.load(.monotonic)) reach.store(empty + 1, .monotonic);
+            break;
+        }
+        // Beyond what was looked at, another may have been first.
+        if (empty == end) reach.store(end + 1, .monotonic);
     }
-    if (due.load(.seq_cst) == 0) arm(os.milliseconds());
-    return .kept;
+    return if (due.load(.seq_cst) != 0 or armed()) .kept else unreachable;
 }
 
 /// Takes one out to make room: one that has waited for a tick, else whichever is next.
@@ -136,7 +166,7 @@ pub fn takeAny() ?Mapping {
         const mapping: Mapping = @bitCast(slots[number].load(.monotonic));
         if (mapping.granules == 0 or (seen_only and !mapping.seen)) continue;
         // Partner: the exchange in `put`.
-        if (slots[number].cmpxchgStrong(mapping.word(), 0, .acquire, .monotonic) != null) continue;
+        if (!exchange(&slots[number], mapping.word(), 0)) continue;
         hand.store((number + 1) % slot_count, .monotonic);
         return mapping;
     };
@@ -150,6 +180,18 @@ pub fn isExcess(bytes: usize, mapped: usize) bool {
     const in_use = (mapped -| waiting) + bytes;
     notePeak(in_use);
     return mapped + bytes > @max(peak.load(.monotonic), in_use) + excess_bytes;
+}
+
+/// Puts `next` where `expected` was. False if it was not there.
+inline fn exchange(slot: *atomic.Value(u64), expected: u64, next: u64) bool {
+    // A process without threads need not lock the bus, which is half of what a hit costs.
+    if (threads.areNone()) {
+        if (slot.load(.monotonic) != expected) return false;
+        slot.store(next, .monotonic);
+        return true;
+    }
+    // Partner: itself. Whoever puts a mapping there hands it over with its record to whoever takes it.
+    return slot.cmpxchgStrong(expected, next, .seq_cst, .monotonic) == null;
 }
 
 fn budget(in_use: usize) usize {
@@ -180,12 +222,13 @@ pub fn tick(mapped: usize, comptime drop: fn (Mapping) void) void {
     const late = now == 0 or now - expected >= tick_milliseconds;
     var kept: usize = 0;
     var dropped: usize = 0;
-    for (&slots) |*slot| {
+    var end: usize = 0;
+    for (&slots, 1..) |*slot, number| {
         var mapping: Mapping = @bitCast(slot.load(.seq_cst));
         if (mapping.granules == 0) continue;
         if (mapping.seen or late) {
             // Partner: the exchange in `put`.
-            if (slot.cmpxchgStrong(mapping.word(), 0, .acquire, .monotonic) != null) continue;
+            if (!exchange(slot, mapping.word(), 0)) continue;
             dropped += mapping.bytes();
             drop(mapping);
             continue;
@@ -193,8 +236,11 @@ pub fn tick(mapped: usize, comptime drop: fn (Mapping) void) void {
         const before = mapping.word();
         mapping.seen = true;
         // Where it was taken meanwhile, whoever puts it back finds `due` 0.
-        if (slot.cmpxchgStrong(before, mapping.word(), .monotonic, .monotonic) == null) kept += mapping.bytes();
+        if (!exchange(slot, before, mapping.word())) continue;
+        kept += mapping.bytes();
+        end = number;
     }
+    reach.store(end, .monotonic);
     peak.store(mapped -| dropped -| kept, .monotonic);
     if (kept > 0) arm(now);
 }
