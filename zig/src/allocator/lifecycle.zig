@@ -24,6 +24,7 @@ const space = @import("../memory/space.zig");
 const central = @import("../motion/central.zig");
 const atomic = @import("../platform/atomic.zig");
 const thread_slot = @import("../platform/thread_slot.zig");
+const threads = @import("../platform/threads.zig");
 const settings = @import("../platform/settings.zig");
 const locking = @import("../platform/lock.zig");
 const os = @import("../platform/os.zig");
@@ -273,7 +274,6 @@ pub const all_locks = .{&lock} ++ check.locks() ++ central.locks() ++ superslabs
 const io_list_lock = ofGlibc(fn () callconv(.c) void, "_IO_list_lock");
 const io_list_unlock = ofGlibc(fn () callconv(.c) void, "_IO_list_unlock");
 
-const single_threaded = ofGlibc(u8, "__libc_single_threaded");
 /// Written and read by a fork that holds every lock.
 var io_list_taken: bool = false;
 
@@ -288,8 +288,7 @@ fn beforeFork() callconv(.c) void {
         if (each.isMine()) return beforeForkInside();
     }
     // glibc makes the lock new in the child only where it knows of several threads; so it is taken only there.
-    const several = io_list_lock != null and io_list_unlock != null and
-        if (single_threaded) |alone| alone.* == 0 else false;
+    const several = io_list_lock != null and io_list_unlock != null and threads.areSeveral();
     if (several) io_list_lock.?();
     var waked = false;
     for (all_locks) |each| {

@@ -84,7 +84,7 @@ const cleared_bytes_max = 4 << 20;
 pub noinline fn allocateAnew(bytes: usize, alignment: usize) ?space.Mapping {
     @branchHint(.unlikely);
     age();
-    while (cache.isExcess(bytes, mapped_bytes.load(.monotonic))) drop(cache.takeAny() orelse break);
+    beforeMapping(bytes);
     const record: *Record = @ptrCast(metadata.allocate(@sizeOf(Record)) orelse return null);
     const mapping = mapOurs(bytes, alignment) orelse {
         giveRecord(record);
@@ -95,6 +95,11 @@ pub noinline fn allocateAnew(bytes: usize, alignment: usize) ?space.Mapping {
     _ = mapped_blocks.fetchAdd(1, .monotonic);
     _ = mapped_bytes.fetchAdd(bytes, .monotonic);
     return mapping;
+}
+
+/// Drops what waits as far as it and `bytes` more would come to more than the program had at once.
+fn beforeMapping(bytes: usize) void {
+    while (cache.isExcess(bytes, mapped_bytes.load(.monotonic))) drop(cache.takeAny() orelse return);
 }
 
 pub noinline fn free(address: usize) void {
@@ -142,8 +147,8 @@ fn drop(mapping: cache.Mapping) void {
     const record = registry.find(Record, mapping.address()).?;
     leave(record);
     giveRecord(record);
-    _ = mapped_blocks.fetchSub(1, .monotonic);
-    _ = mapped_bytes.fetchSub(mapping.bytes(), .monotonic);
+    _ = mapped_blocks.fetchAdd(-%@as(usize, 1), .monotonic);
+    _ = mapped_bytes.fetchAdd(-%mapping.bytes(), .monotonic);
     space.giveBack(mapping.address(), mapping.bytes());
 }
 
@@ -167,6 +172,7 @@ pub fn resize(address: usize, bytes: usize) ?usize {
     const mapped = roundUp(bytes) orelse return null;
     const before = record.bytes;
     if (mapped == before) return address;
+    if (mapped > before) beforeMapping(mapped - before);
     switch (os.resizeInPlace(address, before, mapped)) {
         .done => {
             setBytes(record, mapped);
@@ -182,7 +188,10 @@ pub fn resize(address: usize, bytes: usize) ?usize {
     }
 
     // The target is writable, so that its memory is accounted for and the move needs no more.
-    const target = (mapOurs(mapped, geometry.superslab_bytes) orelse return null).address;
+    const target = (mapOurs(mapped, geometry.superslab_bytes) orelse again: {
+        if (purge() == 0) return null;
+        break :again mapOurs(mapped, geometry.superslab_bytes) orelse return null;
+    }).address;
     leave(record);
     if (!os.move(address, before, target, mapped)) {
         if (!canary.is(.move_forgets)) enter(record);
@@ -274,8 +283,113 @@ test "huge: blocks are aligned, zero, keep their contents when they grow, and go
     address = resize(address, 2 << 20).?;
     try std.testing.expectEqual(2 << 20, usableBytes(address));
     free(address);
-    try std.testing.expectEqual(before.blocks, count().blocks);
-    try std.testing.expectEqual(before.bytes, count().bytes);
+    try std.testing.expectEqual(2 << 20, purge());
+    try std.testing.expectEqual(before, count());
+}
+
+test "huge: a block that is allocated and freed again and again keeps its place and its pages, without a system call" {
+    try std.testing.expect(page_map.start());
+    _ = purge();
+    for ([_]usize{ 2 << 20, 64 << 20 }) |bytes| {
+        const address = allocate(bytes, 1).?.address;
+        free(address);
+        const calls = os.refusal.calls;
+        for (0..1000) |round| {
+            const mapping = if (round % 2 == 0) allocate(bytes, 1).? else space.Mapping{ .address = allocateAgain(bytes).?, .zeroed = false };
+            try std.testing.expectEqual(address, mapping.address);
+            // Nobody may take its contents for zero.
+            try std.testing.expect(!mapping.zeroed);
+            const last: *usize = @ptrFromInt(address + bytes - 8);
+            try std.testing.expectEqual(round, last.*);
+            last.* = round + 1;
+            free(address);
+        }
+        try std.testing.expectEqual(calls, os.refusal.calls);
+        try std.testing.expectEqual(bytes, count().cached_bytes);
+        try std.testing.expectEqual(bytes, purge());
+    }
+}
+
+test "huge: a block that must read as zero does, whichever way it is cleared" {
+    try std.testing.expect(page_map.start());
+    defer os.refusal = .{};
+    _ = purge();
+    for ([_]usize{ 2 << 20, cleared_bytes_max, cleared_bytes_max + 1, 30 << 20 }) |bytes| for ([_]usize{ 0, 1 }) |refuse| {
+        const address = allocate(bytes, 1).?.address;
+        const memory = @as([*]u8, @ptrFromInt(address))[0..bytes];
+        @memset(memory, 0x5a);
+        free(address);
+        os.refusal = .{ .refuse_from = 1, .refuse_count = refuse };
+        const mapping = allocateZeroed(bytes).?;
+        os.refusal = .{};
+        try std.testing.expectEqual(address, mapping.address);
+        try std.testing.expectEqual(bytes > cleared_bytes_max and refuse == 0, mapping.zeroed);
+        // What says that it is zero is, and what is not is for the caller to clear.
+        if (mapping.zeroed) try std.testing.expect(std.mem.findNone(u8, memory, &.{0}) == null);
+        free(address);
+        try std.testing.expect(purge() > 0);
+    };
+}
+
+test "huge: what waits goes when the clock has gone on, and never adds to the most that was in use" {
+    try std.testing.expect(page_map.start());
+    _ = purge();
+    cache.renew();
+    defer cache.renew();
+    const start = count();
+    os.clock_set = 1_000_000;
+    const first = allocate(40 << 20, 1).?.address;
+    const other = allocate(3 << 20, 1).?.address;
+    free(first);
+    free(other);
+    try std.testing.expectEqual(43 << 20, count().cached_bytes - start.cached_bytes);
+    os.clock_set = 1_000_499;
+    age();
+    try std.testing.expectEqual(43 << 20, count().cached_bytes);
+    os.clock_set = 1_000_500;
+    age();
+    // A block that is used meanwhile stays.
+    try std.testing.expectEqual(other, allocate(3 << 20, 1).?.address);
+    free(other);
+    try std.testing.expectEqual(43 << 20, count().cached_bytes);
+    os.clock_set = 1_001_000;
+    age();
+    try std.testing.expectEqual(3 << 20, count().cached_bytes);
+    os.clock_set = 1_001_500;
+    age();
+    try std.testing.expectEqual(start, count());
+
+    // 43 MiB were in use; with 20 that wait, 60 more would come to more than that and than themselves.
+    const small = allocate(20 << 20, 1).?.address;
+    free(small);
+    const large = allocate(60 << 20, 1).?.address;
+    try std.testing.expectEqual(0, count().cached_bytes);
+    free(large);
+    // Growing counts as mapping does.
+    const grows = allocate(2 << 20, 1).?.address;
+    try std.testing.expectEqual(60 << 20, count().cached_bytes);
+    const grown = resize(grows, 90 << 20).?;
+    try std.testing.expectEqual(0, count().cached_bytes);
+    free(grown);
+    // Too large to wait.
+    try std.testing.expectEqual(start, count());
+}
+
+test "huge: memory that waits is given up where the system refuses more" {
+    try std.testing.expect(page_map.start());
+    defer os.refusal = .{};
+    _ = purge();
+    free(allocate(6 << 20, 1).?.address);
+    const address = allocate(2 << 20, 1).?.address;
+    // Growing in place is refused, and then the first target of a move.
+    os.refusal = .{ .refuse_from = 1, .refuse_count = 2 };
+    const moved = resize(address, 3 << 20);
+    os.refusal = .{};
+    try std.testing.expect(moved != null);
+    try std.testing.expectEqual(0, count().cached_bytes);
+    // In quarantine nothing waits a second time.
+    giveBack(moved.?);
+    try std.testing.expectEqual(0, count().cached_bytes);
 }
 
 test "huge: a block of which the program changed a part cannot be moved as one, and nothing is left behind" {
@@ -321,9 +435,10 @@ test "huge: a refused call leaves null or the block as it was; a refused unmap i
     try std.testing.expectEqual(2 << 20, usableBytes(address));
     try std.testing.expectEqual(0, memory[(2 << 20) - 1]);
     // What cannot be unmapped serves the next block, zeroed.
+    _ = purge();
     space.retry();
     os.refusal = .{ .refuse_from = 1, .refuse_count = 1 };
-    free(address);
+    giveBack(address);
     os.refusal = .{};
     try std.testing.expectEqual(2 << 20, space.keptBytes());
     const again = allocate(2 << 20, 1).?;
@@ -331,6 +446,6 @@ test "huge: a refused call leaves null or the block as it was; a refused unmap i
     try std.testing.expect(again.zeroed);
     try std.testing.expectEqual(0, memory[0]);
     try std.testing.expectEqual(0, space.keptBytes());
-    free(address);
+    giveBack(address);
     try std.testing.expectEqual(0, space.keptBytes());
 }

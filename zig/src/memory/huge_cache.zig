@@ -12,6 +12,7 @@
 //!   of late (`excess`).
 
 const std = @import("std");
+const builtin = @import("builtin");
 const geometry = @import("../numbers/geometry.zig");
 const atomic = @import("../platform/atomic.zig");
 const os = @import("../platform/os.zig");
@@ -248,4 +249,166 @@ pub fn tick(mapped: usize, comptime drop: fn (Mapping) void) void {
 fn arm(now: usize) void {
     // Partners: the loads in `waits`, `put` and `tick`.
     _ = due.cmpxchgStrong(0, @max(1, now + tick_milliseconds), .seq_cst, .monotonic);
+}
+
+comptime {
+    assert(@bitSizeOf(Mapping) == 64);
+    assert(geometry.superslab_number_count <= 1 << 31);
+    assert(geometry.request_bytes_max >> geometry.granule_shift < 1 << 32);
+    assert(bytes_min / slot_count >= geometry.superslab_bytes);
+}
+
+/// As at the start, for tests that set the clock. Nothing waits.
+pub fn renew() void {
+    assert(held().blocks == 0);
+    reach.store(0, .monotonic);
+    due.store(0, .monotonic);
+    peak.store(0, .monotonic);
+    hand.store(0, .monotonic);
+    if (builtin.is_test) os.clock_set = null;
+}
+
+fn renewWithout() void {
+    while (takeAny() != null) {}
+    renew();
+}
+
+/// What tests drop.
+const Dropped = struct {
+    var list: [slot_count]Mapping = undefined;
+    var count: usize = 0;
+
+    fn drop(mapping: Mapping) void {
+        list[count] = mapping;
+        count += 1;
+    }
+};
+
+/// As if mappings lay there. Nothing here follows an address.
+fn pretend(number: usize, granules: usize) Mapping {
+    return .of((number + 1) << 32, granules << geometry.granule_shift);
+}
+
+test "huge_cache: a mapping serves requests down to an eighth less, the closest one first, where it lies as asked" {
+    renew();
+    defer renewWithout();
+    const mapped = 1 << 40;
+    for ([_]usize{ 64, 72, 80 }, 0..) |granules, number| {
+        try std.testing.expectEqual(.kept, put(pretend(number, granules), mapped));
+    }
+    try std.testing.expectEqual(null, take(81 << 16, 1));
+    try std.testing.expectEqual(null, take(56 << 16, 1));
+    try std.testing.expectEqual(pretend(2, 80), take(73 << 16, 1).?);
+    try std.testing.expectEqual(pretend(0, 64), take(57 << 16, 1).?);
+    try std.testing.expectEqual(null, take(73 << 16, 1));
+    try std.testing.expectEqual(null, take(72 << 16, 1 << 34));
+    try std.testing.expectEqual(pretend(1, 72), take(65 << 16, 1 << 33).?);
+    try std.testing.expectEqual(Held{}, held());
+}
+
+test "huge_cache: random mappings come and go as in a model, within the budget and a second" {
+    renew();
+    defer renewWithout();
+    var random_source = std.Random.DefaultPrng.init(std.testing.random_seed);
+    const random = random_source.random();
+    const Model = struct {
+        mapping: Mapping,
+        state: enum { in_use, waits, unmapped } = .unmapped,
+        freed_at: usize = 0,
+
+        /// The one that lies there must wait, and is in `next` from now on.
+        fn leave(models: []@This(), mapping: Mapping, next: @FieldType(@This(), "state")) !*@This() {
+            const one = &models[(mapping.address() >> 32) - 1];
+            try std.testing.expectEqual(.waits, one.state);
+            try std.testing.expectEqual(one.mapping.bytes(), mapping.bytes());
+            one.state = next;
+            return one;
+        }
+    };
+    var models: [120]Model = undefined;
+    for (&models, 0..) |*one, number| one.* = .{
+        .mapping = pretend(number, random.intRangeAtMost(usize, 17, if (random.boolean()) 40 else 400)),
+    };
+    var now: usize = 5_000;
+    const step = 40;
+    var seen: struct { dropped: usize = 0, evicted: usize = 0, hits: usize = 0, misses: usize = 0 } = .{};
+    for (0..30_000) |_| {
+        now += random.uintLessThan(usize, step);
+        os.clock_set = now;
+        var mapped: usize = 0;
+        for (models) |one| mapped += if (one.state == .unmapped) 0 else one.mapping.bytes();
+        Dropped.count = 0;
+        tick(mapped, Dropped.drop);
+        for (Dropped.list[0..Dropped.count]) |mapping| {
+            const one = try Model.leave(&models, mapping, .unmapped);
+            try std.testing.expect(now - one.freed_at >= tick_milliseconds);
+            mapped -= mapping.bytes();
+            seen.dropped += 1;
+        }
+        const one = &models[random.uintLessThan(usize, models.len)];
+        switch (one.state) {
+            .unmapped => one.state = .in_use,
+            .in_use => switch (put(one.mapping, mapped)) {
+                .kept => {
+                    one.state = .waits;
+                    one.freed_at = now;
+                    try std.testing.expect(held().bytes <= budget(mapped - held().bytes));
+                },
+                .no_room => {
+                    _ = try Model.leave(&models, takeAny().?, .unmapped);
+                    seen.evicted += 1;
+                },
+                .too_large => return error.TooLarge,
+            },
+            .waits => {
+                const bytes = one.mapping.bytes() - random.uintLessThan(usize, 8) * geometry.granule_bytes;
+                var best: ?usize = null;
+                for (models) |other| {
+                    const size = other.mapping.bytes();
+                    if (other.state != .waits or size < bytes or size > bytes + bytes / 8) continue;
+                    if (best == null or size < best.?) best = size;
+                }
+                const taken = take(bytes, 1);
+                try std.testing.expectEqual(best, if (taken) |mapping| mapping.bytes() else null);
+                if (taken) |mapping| _ = try Model.leave(&models, mapping, .in_use);
+                if (taken == null) seen.misses += 1 else seen.hits += 1;
+            },
+        }
+        var waiting: Held = .{};
+        for (models) |each| if (each.state == .waits) {
+            waiting.blocks += 1;
+            waiting.bytes += each.mapping.bytes();
+            try std.testing.expect(now - each.freed_at < 2 * (tick_milliseconds + step));
+        };
+        try std.testing.expectEqual(waiting, held());
+        try std.testing.expect(waits() or waiting.blocks == 0);
+    }
+    try std.testing.expect(seen.dropped > 100 and seen.evicted > 100 and seen.hits > 100 and seen.misses > 100);
+}
+
+test "huge_cache: what has waited through a pause goes at once, and nothing stays where there is no clock" {
+    renew();
+    defer renewWithout();
+    for ([_]usize{ 2_000, 0 }) |then| {
+        os.clock_set = if (then == 0) 0 else 1_000;
+        Dropped.count = 0;
+        try std.testing.expectEqual(.kept, put(pretend(0, 40), 1 << 40));
+        os.clock_set = then;
+        tick(1 << 40, Dropped.drop);
+        try std.testing.expectEqual(1, Dropped.count);
+        try std.testing.expectEqual(Held{}, held());
+        try std.testing.expect(!waits());
+    }
+}
+
+test "huge_cache: what is larger than the budget is not kept, and a large program may keep more" {
+    renew();
+    defer renewWithout();
+    const granules = bytes_min / geometry.granule_bytes;
+    try std.testing.expectEqual(.too_large, put(pretend(0, granules + 1), bytes_min));
+    try std.testing.expectEqual(.kept, put(pretend(0, granules), bytes_min));
+    try std.testing.expectEqual(.no_room, put(pretend(1, 17), bytes_min));
+    try std.testing.expectEqual(.kept, put(pretend(1, 17), 10 * bytes_min));
+    for (2..slot_count) |number| try std.testing.expectEqual(.kept, put(pretend(number, 17), 100 * bytes_min));
+    try std.testing.expectEqual(.no_room, put(pretend(slot_count, 17), 100 * bytes_min));
 }
