@@ -18,6 +18,7 @@ pub const internals = struct {
     pub const lock = @import("platform/lock.zig");
     pub const os = @import("platform/os.zig");
     pub const thread_slot = @import("platform/thread_slot.zig");
+    pub const huge_cache = @import("memory/huge_cache.zig");
     pub const page_map = @import("memory/page_map.zig");
     pub const registry = @import("memory/registry.zig");
     pub const superslab = @import("memory/superslab.zig");
@@ -64,6 +65,7 @@ test {
     _ = @import("memory/slab.zig");
     _ = @import("memory/superslab.zig");
     _ = @import("memory/large.zig");
+    _ = @import("memory/huge_cache.zig");
     _ = @import("memory/huge.zig");
     _ = @import("motion/magazine.zig");
     _ = @import("motion/central.zig");

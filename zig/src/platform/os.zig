@@ -229,6 +229,23 @@ pub fn hasMoreRights() bool {
     return getauxval(at_secure) != 0;
 }
 
+/// A clock that the C library answers from memory which the kernel keeps up to date (the vDSO), so without a system
+/// call where there is such memory. It moves in steps of a few milliseconds.
+const coarse_clock: std.c.clockid_t = if (builtin.os.tag == .linux) .MONOTONIC_COARSE else .MONOTONIC_RAW_APPROX;
+
+/// Tests set the clock; where an explorer has the threads, it always stands still.
+const can_set_clock = builtin.is_test or build_options.test_hooks;
+
+pub var clock_set: if (can_set_clock) ?usize else void = if (!can_set_clock) {} else if (atomic.explored) 1 else null;
+
+/// Milliseconds since some moment before the process began. 0 where there is no clock.
+pub fn milliseconds() usize {
+    if (can_set_clock) if (clock_set) |set| return set;
+    var time: std.c.timespec = undefined;
+    if (std.c.clock_gettime(coarse_clock, &time) != 0) return 0;
+    return @intCast(time.sec * 1000 + @divTrunc(time.nsec, 1_000_000));
+}
+
 pub const Environment = [*:null]const ?[*:0]const u8;
 
 extern const environ: ?Environment;
