@@ -356,9 +356,15 @@ noinline fn refillAndTake(heap_found: *Heap, class: Class, size: usize, alignmen
     return if (last == 0) null else @ptrFromInt(last);
 }
 
+/// Lets time pass for what is kept in case it is asked for again. Slow paths are where time is noticed.
+inline fn age() void {
+    huge.age();
+    superslabs.age();
+}
+
 /// Brings blocks of a class into the magazine and takes one; 0 when there are none to be had.
 fn refill(heap: *Heap, class: Class) usize {
-    huge.age();
+    age();
     if (heap.kind == .live) {
         heap.followRequests();
         heap.setBusy(true);
@@ -402,7 +408,7 @@ noinline fn freeSlow(address: usize, heap_found: *Heap) void {
         .dead => return central.giveBack(entry, &.{address}, .keep_last),
     };
     if (heap.kind == .dead) return central.giveBack(entry, &.{address}, .keep_last);
-    huge.age();
+    age();
     heap.lookAt(address, entry);
     heap.followRequests();
     heap.setBusy(true);
@@ -483,7 +489,7 @@ noinline fn allocateAboveSmall(size: usize, alignment: usize, contents: Contents
 
 fn allocateRunOrMapping(size: usize, alignment: usize, contents: Contents) ?Block {
     if (size <= geometry.large_bytes_max and alignment <= geometry.granule_bytes) {
-        huge.age();
+        age();
         return large.allocate(size);
     }
     const mapping = switch (contents) {

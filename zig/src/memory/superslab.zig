@@ -22,6 +22,7 @@ const page_map = @import("page_map.zig");
 const registry = @import("registry.zig");
 const space = @import("space.zig");
 const fresh_pages = @import("fresh_pages.zig");
+const Retention = @import("retention.zig").Retention;
 const Slab = @import("slab.zig").Slab;
 const words_per_granule = @import("slab.zig").words_per_granule;
 const Lock = @import("../platform/lock.zig").Lock;
@@ -150,6 +151,7 @@ var doomed: ?*Superslab = null;
 /// Set when `settle` has work. Written under the lock; read without it as a hint.
 var unsettled: bool = false;
 var counts: Counts = .{};
+var retention: Retention = .{};
 /// Dirty granules at the last purge that the OS refused (it does for locked pages): they are beyond the budget,
 /// so that not every free tries again.
 var dirty_locked: usize = 0;
@@ -180,6 +182,7 @@ pub fn allocateRun(granules: u32, filling: Filling) ?Run {
     const mask = bitmap.run(start, granules);
     const clean = superslab.dirty & ~superslab.ready & mask == 0;
     const resident = superslab.dirty & mask != 0;
+    if (!resident) retention.noteFresh(granules);
     const is_new = superslab.free == all_granules;
     if (is_new) counts.empty -= 1;
     assert(superslab.run_granules[start] == 0);
@@ -321,6 +324,7 @@ fn takeGranules(superslab: *Superslab, start: u32, mask: bitmap.Granules, fillin
     const before = superslab.run_granules[start];
     const after = before + @popCount(mask);
     counts.dirty_granules -= @popCount(superslab.dirty & mask);
+    retention.noteFewer(counts.dirty_granules);
     counts.used_granules += @popCount(mask);
     superslab.free &= ~mask;
     superslab.dirty &= ~mask;
@@ -385,12 +389,15 @@ fn becameFree(superslab: *Superslab) void {
     rebin(superslab);
     if (superslab.free != all_granules) return;
     counts.empty += 1;
-    if (counts.empty > 1) doom(superslab);
+    if (counts.empty > 1 and (counts.dirty_granules > dirtyBudget() or superslab.dirty == 0)) doom(superslab);
 }
 
 fn dirtyBudget() usize {
-    const share = @max(geometry.dirty_granules_min, counts.used_granules >> geometry.dirty_share_shift);
-    return share + dirty_locked;
+    return dirtyShare() + retention.kept + dirty_locked;
+}
+
+fn dirtyShare() usize {
+    return @max(geometry.dirty_granules_min, counts.used_granules >> geometry.dirty_share_shift);
 }
 
 /// Takes an empty superslab out of service; `settle` unmaps it.
@@ -408,6 +415,19 @@ fn doom(superslab: *Superslab) void {
     setUnsettled(true);
 }
 
+/// Lets time pass: what the program no longer asks for again goes back. The caller holds no lock.
+pub inline fn age() void {
+    if (retention.isDue()) ageSlow();
+}
+
+noinline fn ageSlow() void {
+    const now = os.milliseconds();
+    lock.lock();
+    if (retention.tick(now, counts.dirty_granules) and counts.dirty_granules > dirtyBudget()) setUnsettled(true);
+    lock.unlock();
+    settle();
+}
+
 /// Does what was set aside: unmaps doomed superslabs, and purges dirty granules down to half the budget.
 /// The caller holds no lock.
 pub inline fn settle() void {
@@ -422,13 +442,29 @@ noinline fn settleSlow() void {
     lock.lock();
     setUnsettled(false);
     const excess = counts.dirty_granules > dirtyBudget();
-    const limit = dirtyBudget() / 2;
+    const limit = dirtyBudget() - dirtyShare() / 2;
     const refusal = refusal_unsaid;
     refusal_unsaid = 0;
+    if (excess) doomEmpty(limit, 1);
     lock.unlock();
     if (refusal != 0) sayRefusal(refusal);
-    _ = unmapDoomed();
-    if (excess) _ = purgeTo(limit);
+    var bytes = unmapDoomed();
+    if (excess) bytes += purgeTo(limit);
+    if (bytes == 0) return;
+    const now = os.milliseconds();
+    lock.lock();
+    retention.notePurged(bytes >> geometry.granule_shift, now);
+    lock.unlock();
+}
+
+/// Takes empty superslabs out of service until at most `limit` granules are dirty, or `spared` of them are left.
+fn doomEmpty(limit: usize, spared: usize) void {
+    var superslab = all;
+    while (superslab) |one| {
+        if (counts.dirty_granules <= limit or counts.empty <= spared) return;
+        superslab = one.next;
+        if (one.free == all_granules) doom(one);
+    }
 }
 
 /// Gives back every free granule and every empty superslab. Returns the bytes.
@@ -436,6 +472,7 @@ pub fn purge() usize {
     purging.lock();
     defer purging.unlock();
     lock.lock();
+    retention.reset();
     var superslab = all;
     while (superslab) |one| {
         superslab = one.next;
