@@ -11,9 +11,10 @@ pub const Counts = [count_max]u64;
 const count_max = 64;
 
 // Weak references, not `dlsym`: one that fails would allocate its message with the allocator under test.
-const hak_cost_counts = @extern(?*const fn (counts: [*]u64, count: usize) callconv(.c) void, .{ .name = "hak_cost_counts", .linkage = .weak });
+// Variables that the loader sets, as the compiler takes a constant of the kind for never null. Nobody writes them.
+var hak_cost_counts = @extern(?*const fn (counts: [*]u64, count: usize) callconv(.c) void, .{ .name = "hak_cost_counts", .linkage = .weak });
 /// Null past the last.
-const hak_cost_name = @extern(?*const fn (index: usize) callconv(.c) ?[*:0]const u8, .{ .name = "hak_cost_name", .linkage = .weak });
+var hak_cost_name = @extern(?*const fn (index: usize) callconv(.c) ?[*:0]const u8, .{ .name = "hak_cost_name", .linkage = .weak });
 
 /// All 0 where the allocator does not count.
 pub fn read(counts: *Counts) void {

@@ -60,11 +60,9 @@ fn measurePart(run: *Run, part: Part) void {
     run.readBase();
     for (0..rounds) |round| {
         const last = round == rounds - 1;
-        for (blocks, 0..) |*slot, index| {
+        for (blocks) |*slot| {
             const size = random.between(size_min, size_max);
             slot.* = .{ .block = measure.allocate(size), .size = size };
-            // Not by the index, which the shuffle changes.
-            _ = index;
             @memset(slot.block[0..size], fillOf(size));
         }
         random.shuffle(Slot, blocks);
@@ -94,8 +92,9 @@ fn measurePart(run: *Run, part: Part) void {
     run.readAfter();
 }
 
+/// Made from the size, as the shuffle changes the index.
 fn fillOf(size: usize) u8 {
-    return @truncate(size);
+    return measure.fillOf(size);
 }
 
 noinline fn freeAll(blocks: []const Slot) void {
