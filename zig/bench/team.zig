@@ -1,5 +1,8 @@
 //! Threads of a row: they start together, and the measured part ends when the last is done.
 //!
+//! Each worker is bound to a processor, in turn: else the same row takes three times as long when the
+//! scheduler happens to put two that hand each other blocks on one processor or on two.
+//!
 //! Threads are libc's, so that the allocator sees them come and go. Their stacks are arrays of the
 //! workload: mapped, touched and counted in the base figure of RSS. libc itself asks the allocator for
 //! a small table for each thread (its DTV), which is the one block that no workload counts.
@@ -55,6 +58,37 @@ fn require(result: std.c.E) void {
     if (result != .SUCCESS) measure.fail("cannot start or join a thread: {s}: use fewer with --threads", .{@tagName(result)});
 }
 
+/// The processors that this process may use.
+const Processors = struct {
+    set: linux.cpu_set_t,
+
+    fn init() Processors {
+        var processors: Processors = undefined;
+        switch (linux.errno(linux.sched_getaffinity(0, @sizeOf(linux.cpu_set_t), &processors.set))) {
+            .SUCCESS => return processors,
+            else => |errno| measure.fail("cannot tell on which processors to run: {s}", .{@tagName(errno)}),
+        }
+    }
+
+    /// Binds the calling thread, and those that it starts from now on, to one of them. Those with the same
+    /// remainder of `index` share one.
+    fn bind(processors: *const Processors, index: usize) void {
+        var rest = index % linux.CPU_COUNT(processors.set);
+        var only: linux.cpu_set_t = @splat(0);
+        for (processors.set, &only) |allowed, *word| {
+            if (rest >= @popCount(allowed)) {
+                rest -= @popCount(allowed);
+                continue;
+            }
+            var bits = allowed;
+            for (0..rest) |_| bits &= bits - 1;
+            word.* = bits & (~bits + 1);
+            break;
+        }
+        linux.sched_setaffinity(0, &only) catch |err| measure.fail("cannot run on a processor of its own: {s}", .{@errorName(err)});
+    }
+};
+
 /// Lets a number of threads go on when all of them have come.
 pub const Barrier = struct {
     count: u32,
@@ -104,10 +138,13 @@ pub const Patience = struct {
 pub fn measureTeam(run: *Run, comptime Worker: type, workers: []Worker) void {
     const Member = struct {
         worker: *Worker,
+        index: usize,
+        processors: *const Processors,
         barrier: *Barrier,
         ended_ns: u64,
 
         fn body(member: *@This()) void {
+            member.processors.bind(member.index);
             member.worker.prepare();
             member.barrier.wait();
             member.barrier.wait();
@@ -122,14 +159,15 @@ pub fn measureTeam(run: *Run, comptime Worker: type, workers: []Worker) void {
         }
     };
     var barrier: Barrier = .{ .count = @intCast(workers.len + 1) };
+    const processors: Processors = .init();
     const members = run.array(Member, workers.len);
     const stacks = run.array(Stack, workers.len);
     const threads = run.array(std.c.pthread_t, workers.len);
     for (stacks) |*stack| stack.* = .init();
     run.readBase();
 
-    for (threads, stacks, members, workers) |*thread, stack, *member, *worker| {
-        member.* = .{ .worker = worker, .barrier = &barrier, .ended_ns = 0 };
+    for (threads, stacks, members, workers, 0..) |*thread, stack, *member, *worker, index| {
+        member.* = .{ .worker = worker, .index = index, .processors = &processors, .barrier = &barrier, .ended_ns = 0 };
         thread.* = stack.spawn(Member, Member.body, member);
     }
     barrier.wait();
