@@ -47,7 +47,7 @@ function withDeviation(figure: keyof Figures): Column["format"] {
     // One sample has no spread to show; where all are alike, nought says so.
     return row.repeats < 2 || mad === undefined || value === 0
       ? text
-      : `${text} ±${formatFigure(100 * mad / value)}%`;
+      : `${text} ±${(100 * mad / value).toFixed(100 * mad < 9.95 * value ? 1 : 0)}%`;
   };
 }
 
