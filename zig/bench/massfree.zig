@@ -24,12 +24,13 @@ fn rowOf(comptime size: usize, comptime pattern: Pattern) Row {
         .id = std.fmt.comptimePrint("massfree-{d}-{t}", .{ size, pattern }),
         .label = std.fmt.comptimePrint("1,000,000 × {d} B, {t}", .{ size, pattern }),
         .operation = .block,
+        .blocks_scale = true,
         .quick = pattern == .sequential,
         .live_bytes = count_full * size,
         .peak_bytes = run_module.peakBytes(count_full, size, count_full * @sizeOf([*]u8)),
         .measure = struct {
             fn measureRow(run: *Run) void {
-                measurePattern(run, size, if (size == 16) 10 else 3, pattern);
+                measurePattern(run, size, if (size == 16) 20 else 3, pattern);
             }
         }.measureRow,
     };

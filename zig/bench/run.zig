@@ -34,6 +34,8 @@ pub const Row = struct {
     operation: Operation = .pair,
     /// It is one of the few of its workload that a short look takes.
     quick: bool = false,
+    /// `--scale` makes its blocks fewer, not its rounds.
+    blocks_scale: bool = false,
     /// Bytes asked for in the blocks of the high point of live memory; of one thread where it has several.
     live_bytes: usize,
     /// What the greediest allocator may need for that, and own arrays; of one thread where it has several.
@@ -77,7 +79,8 @@ pub const Run = struct {
     }
 
     pub fn readBase(run: *Run) void {
-        measure.warmMemory(run.row.peak_bytes * run.threads);
+        const peak_bytes: f64 = @floatFromInt(run.row.peak_bytes * run.threads);
+        measure.warmMemory(@intFromFloat(peak_bytes * if (run.row.blocks_scale) run.scale else 1));
         measure.touchCode();
         // The first readings fault in whatever reading needs, so that the later ones do not count it.
         _ = measure.residentBytes();
@@ -115,7 +118,7 @@ pub const Run = struct {
 
     /// Ends the program: a block does not hold what was written to it.
     pub fn failDamaged(run: *const Run, index: usize) noreturn {
-        measure.fail("row {s}: block {d} does not hold what was written to it: it overlaps another", .{ run.row.id, index });
+        measure.fail("row {s}: block {d} does not hold what was written to it: the allocator gave it to another or lost it", .{ run.row.id, index });
     }
 
     pub fn print(run: *const Run, malloc_path: []const u8, free_path: []const u8) void {
