@@ -53,8 +53,9 @@ function withDeviation(figure: keyof Figures): Column["format"] {
 
 /** How the figures are to be read, for text and HTML alike. */
 export const reading: readonly string[] = [
-  "Medians, ± the median absolute deviation, best first. time: of one operation, CPU time where there",
+  "Medians, ± the median absolute deviation, best first. time: of one operation; CPU time where there",
   "is one thread, wall time where there are more and of a program. CPU: of all threads. × best other:",
-  "time as a multiple of the fastest of the other allocators. RSS: where most is live, above that before",
-  "the first block; of a program, its peak. left: the same after all is freed. faults: page faults.",
+  "time as a multiple of the fastest of the other allocators'. RSS: where most is live, above that",
+  "before the first block; of a program, its peak. left: the same after all is freed. faults: page",
+  "faults.",
 ];
