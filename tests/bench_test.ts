@@ -10,6 +10,7 @@ import { bench } from "./bench_support.ts";
 import {
   compile,
   figure,
+  forwardingPeer,
   inFolder,
   interruptOnce,
   namesIn,
@@ -95,31 +96,13 @@ Deno.test("--json - leaves only JSON on standard output, and the table on standa
     assert.deepEqual(namesIn(folder), []);
   }));
 
-/** Source of an allocator that hands everything on to the C library's, and does `extra` in each malloc. */
-function peerSource(extra: string): string {
-  return `
-    extern fn __libc_malloc(size: usize) ?*anyopaque;
-    extern fn __libc_free(block: ?*anyopaque) void;
-    extern fn getenv(name: [*:0]const u8) ?[*:0]const u8;
-    var served: usize = 0;
-    export fn malloc(size: usize) ?*anyopaque {
-        served += 1;
-        ${extra}
-        return __libc_malloc(size);
-    }
-    export fn free(block: ?*anyopaque) void {
-        __libc_free(block);
-    }
-  `;
-}
-
 Deno.test("a peer that fails does so in its row, with its reason, and fails nothing else", () =>
   inFolder(async (folder) => {
-    const later = await compile(folder, "later", peerSource("if (served > 5000) @trap();"));
+    const later = await compile(folder, "later", forwardingPeer("if (served > 5000) @trap();"));
     const told = await compile(
       folder,
       "told",
-      peerSource('if (getenv("PEER_CRASHES") != null) @trap();'),
+      forwardingPeer('if (getenv("PEER_CRASHES") != null) @trap();'),
     );
     const nothing = await compile(folder, "nothing", "export fn nothing() void {}\n");
     const { code, stdout, stderr } = await bench([

@@ -125,3 +125,21 @@ export async function compile(folder: string, name: string, source: string): Pro
   assert(success, new TextDecoder().decode(stderr));
   return library;
 }
+
+/** Source of an allocator that hands everything on to the C library's, and does `extra` in each malloc. */
+export function forwardingPeer(extra: string): string {
+  return `
+    extern fn __libc_malloc(size: usize) ?*anyopaque;
+    extern fn __libc_free(block: ?*anyopaque) void;
+    extern fn getenv(name: [*:0]const u8) ?[*:0]const u8;
+    var served: usize = 0;
+    export fn malloc(size: usize) ?*anyopaque {
+        served += 1;
+        ${extra}
+        return __libc_malloc(size);
+    }
+    export fn free(block: ?*anyopaque) void {
+        __libc_free(block);
+    }
+  `;
+}
