@@ -5,8 +5,8 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import type { ComparisonReport } from "../bench/comparison/schema.ts";
-import { whyNotLoaded } from "../bench/programs/runner.ts";
-import { planOf } from "../bench/programs/selection.ts";
+import { ProgramRunner, whyNotLoaded } from "../bench/programs/runner.ts";
+import { planOf, prepareInputs } from "../bench/programs/selection.ts";
 import { buildIfNeeded } from "../cli/build.ts";
 import { processesBelow } from "../cli/child.ts";
 import { binary, findProgram } from "../cli/paths.ts";
@@ -78,6 +78,36 @@ Deno.test("a process whose malloc came from elsewhere shows in the loader's log"
   assert.match(told(image("git", null)) ?? "", /nowhere known/);
   assert.match(told() ?? "", /told of no process/);
 });
+
+testUnless(
+  "a program that the allocator did not serve has an error, whatever another process said",
+  missing("git"),
+  () =>
+    inFolder(async (folder) => {
+      await buildIfNeeded();
+      const preload = await compile(folder, "nothing", "export fn nothing() void {}\n");
+      const { hyperfine, programs } = planOf(["git"], () => {});
+      const [program] = programs;
+      assert(program !== undefined);
+      const [inputs, scratch] = [join(folder, "inputs"), join(folder, "scratch")];
+      for (const each of [inputs, scratch]) await Deno.mkdir(each);
+      const { signal } = new AbortController();
+      assert(await prepareInputs(inputs, [program], signal));
+      const meter = binary("hak-program-meter");
+      const runner = new ProgramRunner({ hyperfine, meter, inputs, scratch }, signal);
+      const outcome = await runner.measure({
+        allocator: { name: "nothing", preload, env: {} },
+        identity: {
+          ...{ path: preload, loaded: true, version: null, libc: null, release: "none" },
+          error: null,
+        },
+        subject: program,
+        round: -1,
+      });
+      assert(outcome.kind === "failed");
+      assert.match(outcome.error, /^not loaded: in \S*git malloc came from \S*libc\.so\.6$/);
+    }),
+);
 
 /** Runs the meter over a program; returns its exit status, its figures and the program's output. */
 async function meter(

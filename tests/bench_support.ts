@@ -5,7 +5,7 @@
  */
 import { rankRows, summarizeRows, summarizeSamples } from "../bench/comparison/ranking.ts";
 import type { ComparisonReport, Costs, Row, Sample, Subject } from "../bench/comparison/schema.ts";
-import { type Outcome, runVerb, type Surroundings } from "./verb_support.ts";
+import { type Outcome, runVerb, type Surroundings, syntheticHead } from "./verb_support.ts";
 
 /** Runs `bench` to its end. */
 export function bench(
@@ -78,18 +78,7 @@ export function reportOf(rows: Row[]): ComparisonReport {
   return {
     schema: "hakmem.bench/1",
     command: ["bench"],
-    seed: 7,
-    started: "2026-11-21T10:00:00Z",
-    interrupted: false,
-    commit: "unknown",
-    machine: {
-      cpu: "a processor",
-      cores: 2,
-      memory_bytes: 2 ** 33,
-      kernel: "Linux 6.1",
-      libc: "glibc 2.36",
-      thp: "madvise",
-    },
+    ...syntheticHead,
     rows,
     summary: summarizeRows(rows),
   };

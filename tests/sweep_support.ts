@@ -5,7 +5,7 @@
  */
 import type { Row, Sample, SweepReport } from "../bench/sweep/schema.ts";
 import { fitModels, summarize } from "../bench/sweep/summary.ts";
-import { type Outcome, runVerb } from "./verb_support.ts";
+import { type Outcome, runVerb, syntheticHead } from "./verb_support.ts";
 
 /** Runs `sweep` to its end. */
 export function sweep(args: readonly string[], folder: string): Promise<Outcome> {
@@ -66,18 +66,7 @@ export function syntheticReport(rows: Row[]): SweepReport {
   return {
     schema: "hakmem.sweep/1",
     command: ["sweep"],
-    seed: 7,
-    started: "2026-11-21T10:00:00Z",
-    interrupted: false,
-    commit: "unknown",
-    machine: {
-      cpu: "a processor",
-      cores: 2,
-      memory_bytes: 2 ** 33,
-      kernel: "Linux 6.1",
-      libc: "glibc 2.36",
-      thp: "madvise",
-    },
+    ...syntheticHead,
     rows,
     models: fitModels(rows),
   };

@@ -6,6 +6,7 @@
  */
 import assert from "node:assert/strict";
 import { join } from "node:path";
+import type { ReportHead } from "../bench/harness/report.ts";
 import { zigPath } from "../cli/build.ts";
 import { root } from "../cli/paths.ts";
 
@@ -143,3 +144,19 @@ export function forwardingPeer(extra: string): string {
     }
   `;
 }
+
+/** What a report begins with, of a run that never was. */
+export const syntheticHead: Omit<ReportHead, "command"> = {
+  seed: 7,
+  started: "2026-11-21T10:00:00Z",
+  interrupted: false,
+  commit: "unknown",
+  machine: {
+    cpu: "a processor",
+    cores: 2,
+    memory_bytes: 2 ** 33,
+    kernel: "Linux 6.1",
+    libc: "glibc 2.36",
+    thp: "madvise",
+  },
+};
