@@ -75,6 +75,13 @@ Deno.test("a process whose malloc came from elsewhere shows in the loader's log"
     told(image("git", "/lib/ours.so"), image("sh", "/lib/libc.so.6")),
     "not loaded: in sh malloc came from /lib/libc.so.6",
   );
+  // A program at a fixed address lends its own entry, which must lead to the allocator.
+  const lends = image("/bin/node", "/bin/node");
+  const binding = { from: "/bin/node", symbol: "malloc" };
+  const lent = (to: string): string | null =>
+    whyNotLoaded({ images: [lends], bindings: [{ ...binding, to }] }, "/lib/ours.so");
+  assert.equal(lent("/lib/ours.so"), null);
+  assert.equal(lent("/lib/libc.so.6"), "not loaded: in /bin/node malloc came from /bin/node");
   assert.match(told(image("git", null)) ?? "", /nowhere known/);
   assert.match(told() ?? "", /told of no process/);
 });
@@ -95,17 +102,20 @@ testUnless(
       assert(await prepareInputs(inputs, [program], signal));
       const meter = binary("hak-program-meter");
       const runner = new ProgramRunner({ hyperfine, meter, inputs, scratch }, signal);
-      const outcome = await runner.measure({
-        allocator: { name: "nothing", preload, env: {} },
-        identity: {
-          ...{ path: preload, loaded: true, version: null, libc: null, release: "none" },
-          error: null,
-        },
-        subject: program,
-        round: -1,
-      });
-      assert(outcome.kind === "failed");
-      assert.match(outcome.error, /^not loaded: in \S*git malloc came from \S*libc\.so\.6$/);
+      // Of the C library, what its own process said is preloaded.
+      for (const given of [preload, null]) {
+        const outcome = await runner.measure({
+          allocator: { name: "nothing", preload: given, env: {} },
+          identity: {
+            ...{ path: preload, loaded: true, version: null, libc: null, release: "none" },
+            error: null,
+          },
+          subject: program,
+          round: -1,
+        });
+        assert(outcome.kind === "failed");
+        assert.match(outcome.error, /^not loaded: in \S*git malloc came from \S*libc\.so\.6$/);
+      }
     }),
 );
 
@@ -241,12 +251,12 @@ for (const [how, name] of [["git", "git"], ["a server", "redis-server"]] as cons
           folder,
           { env: { TMPDIR: temporary } },
         );
-        const { code, stdout } = await interruptOnce(
+        const { code, stdout, stderr } = await interruptOnce(
           command,
           "Round 2 of",
           (pid) => Deno.kill(pid, "SIGINT"),
         );
-        assert.equal(code, 130);
+        assert.equal(code, 130, stderr);
         assert.match(stdout, /INTERRUPTED/);
         const { rows, interrupted } = await readReport(folder);
         assert.equal(interrupted, true);

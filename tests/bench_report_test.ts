@@ -102,6 +102,7 @@ Deno.test("the HTML report is one file: charts within, nothing fetched, nothing 
   assert(!html.includes(hostile) && html.includes("&lt;b&gt;&quot;a&quot;, &amp; 'b'"));
   assert.match(html, /<li>vm-64m-pages: 180\.00 × mimalloc<\/li>/);
   assert.match(html, /<b>7\.50 ns ±1\.3%<\/b>/);
+  assert.match(html, /<td>9\.20 ns ±2\.2%<\/td>/);
   assert.doesNotMatch(html, /undefined|NaN|Infinity/);
 });
 

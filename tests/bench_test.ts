@@ -143,6 +143,45 @@ Deno.test("a process that does not end is killed, and said to have given no answ
     assert.deepEqual(outcome, { kind: "failed", error: "no answer within 1 s: begun" });
   }));
 
+Deno.test("at Ctrl-C the process that measures is killed, not waited for", () =>
+  inFolder(async (folder) => {
+    const program = join(folder, "slow");
+    const script = `cd '${folder}'; touch begun; sleep 3; touch done`;
+    await Deno.writeTextFile(program, `#!/bin/sh\n${script}\n`, { mode: 0o755 });
+    const links = join(folder, "links");
+    await Deno.mkdir(links);
+    const stop = new AbortController();
+    const running = new Driver(program, links, stop.signal)
+      .run({ name: "system", preload: null, env: {} }, [], 100);
+    while (!namesIn(folder).includes("begun")) await new Promise((done) => setTimeout(done, 5));
+    stop.abort();
+    assert.deepEqual(await running, { kind: "interrupted" });
+    assert.deepEqual(namesIn(folder), ["begun", "links", "slow"]);
+  }));
+
+Deno.test("the caller's own preload is measured with no one", () =>
+  inFolder(async (folder) => {
+    const other = await compile(folder, "other", forwardingPeer(""));
+    const { code, stderr } = await bench(
+      [
+        "tight-16",
+        "--allocators",
+        "system",
+        "--scale",
+        "0.01",
+        "--repeat",
+        "1",
+        "--json",
+        "r.json",
+      ],
+      folder,
+      { env: { LD_PRELOAD: other } },
+    );
+    assert.equal(code, 0, stderr);
+    const { rows } = await readReport(folder);
+    assert.deepEqual(rows.map(({ loaded, error }) => [loaded, error]), [[true, null]]);
+  }));
+
 const longRun = [
   ...["tight", "--scale", "0.05", "--allocators", "system,hakmem", "--repeat", "1000"],
   ...["--json", "r.json", "--csv", "r.csv"],
