@@ -204,6 +204,12 @@ pub const Random = struct {
         return least + random.below(most - least + 1);
     }
 
+    /// Two numbers of one draw: one below each limit, at most 2^32, from its upper and from its lower half.
+    pub inline fn belowBoth(random: *Random, first: usize, second: usize) struct { usize, usize } {
+        const drawn = random.next();
+        return .{ ((drawn >> 32) * first) >> 32, ((drawn & 0xffff_ffff) * second) >> 32 };
+    }
+
     /// Puts the items in an order drawn at random (Fisher and Yates).
     pub fn shuffle(random: *Random, comptime T: type, items: []T) void {
         var rest = items.len;
@@ -240,6 +246,18 @@ test "random numbers stay within their limits, reach them, and are the same for 
     }
     for (seen) |times| try std.testing.expect(times > 100);
     try std.testing.expect(same < 400);
+}
+
+test "both numbers of a draw stay within their limits, reach them, and are not bound to each other" {
+    var random: Random = .init(3, 0);
+    var seen: [4][4]usize = @splat(@splat(0));
+    for (0..1600) |_| {
+        const first, const second = random.belowBoth(4, 4);
+        seen[first][second] += 1;
+    }
+    for (seen) |row| {
+        for (row) |times| try std.testing.expect(times > 60 and times < 140);
+    }
 }
 
 test "a shuffle keeps every item and moves most" {
