@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { zigPath } from "../cli/build.ts";
 import { preloadLibrary } from "../cli/paths.ts";
 import { type Door, type Ended, libc, preload, runNative } from "./native_support.ts";
-import { inFolder } from "./sweep_support.ts";
+import { inFolder } from "./verb_support.ts";
 
 /** A row as `--list` tells it. */
 interface ListedRow {
