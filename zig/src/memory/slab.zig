@@ -32,7 +32,9 @@ pub const Slab = extern struct {
     free: u16,
     class: size_class.Class,
     listed: bool,
-    _reserved: [10]u8,
+    /// Granules that were resident before any block was handed out, until all have been.
+    ahead_granules: u8,
+    _reserved: [9]u8,
 
     comptime {
         assert(@sizeOf(Slab) == 64);
@@ -51,6 +53,7 @@ pub const Slab = extern struct {
             .free = 0,
             .class = class,
             .listed = false,
+            .ahead_granules = 0,
             ._reserved = @splat(0),
         };
     }
@@ -66,6 +69,11 @@ pub const Slab = extern struct {
     /// No block of it is in use or in a magazine.
     pub inline fn isEmpty(slab: *const Slab) bool {
         return slab.free == slab.carved;
+    }
+
+    /// Every block has been handed out at least once.
+    pub inline fn isCarved(slab: *const Slab) bool {
+        return slab.carved == size_class.shapes[slab.class].blocks;
     }
 
     /// No other slab is in the list that it is in.

@@ -67,8 +67,14 @@ pub fn locks() [size_class.count]*Lock {
     return result;
 }
 
+/// Whether several threads have a heap; of a moment ago.
+pub fn isShared() bool {
+    // Partner: `setThreads`. A stale answer only sends blocks the other way.
+    return atomic.load(usize, &threads, .monotonic) > 1;
+}
+
 pub fn setThreads(count_now: usize) void {
-    // Partner: the load in `flush`.
+    // Partner: the load in `isShared`.
     atomic.store(usize, &threads, count_now, .monotonic);
 }
 
@@ -91,6 +97,7 @@ pub fn take(class: Class, out: [*]usize, want: u32) u32 {
             break :slab begin(central, class) orelse break;
         };
         taken += slab.take(out + taken, want - taken);
+        if (slab.ahead_granules != 0 and slab.isCarved()) caughtUp(slab);
         if (!slab.hasBlocks()) unlist(central, slab);
     }
     setInUse(central, central.in_use + taken);
@@ -172,8 +179,7 @@ fn coldBytes(class: Class) usize {
 
 /// Puts the newest of `blocks` on the cold magazine. Returns how many it took.
 fn keepCold(central: *Central, class: Class, blocks: []const usize) usize {
-    // Partner: `setThreads`. A stale figure only sends blocks the other way.
-    if (atomic.load(usize, &threads, .monotonic) < 2) return 0;
+    if (!isShared()) return 0;
     const room = coldBlocksMax(class) -| central.cold_count;
     const kept = @min(room, blocks.len);
     if (kept == 0) return 0;
@@ -269,19 +275,31 @@ inline fn neighbours(slab: *const Slab, blocks: []const usize, step: usize) u32 
 
 /// Gives the class one more slab.
 fn begin(central: *Central, class: Class) ?*Slab {
-    const run = superslabs.allocateRun(size_class.shapes[class].granules) orelse return null;
+    const run = superslabs.allocateRun(size_class.shapes[class].granules, filling(class)) orelse return null;
     const slab = &run.superslab.slabs[run.start];
     slab.begin(run.address(), run.words(), class);
+    slab.ahead_granules = run.ahead;
     page_map.write(run.address(), size_class.shapes[class].granules, class);
     central.slab_count += 1;
     list(central, slab);
     return slab;
 }
 
+fn filling(class: Class) superslabs.Filling {
+    return if (size_class.blockBytes(class) <= geometry.dense_bytes_max) .dense else .sparse;
+}
+
+/// The pages of a slab that were resident ahead of its blocks count no more.
+noinline fn caughtUp(slab: *Slab) void {
+    superslabs.caughtUp(slab.ahead_granules);
+    slab.ahead_granules = 0;
+}
+
 /// Returns an empty slab to the page heap.
 fn end(central: *Central, slab: *Slab) void {
     const class = slab.class;
     unlist(central, slab);
+    if (slab.ahead_granules != 0) caughtUp(slab);
     slab.end();
     central.slab_count -= 1;
     page_map.write(slab.base, size_class.shapes[class].granules, 0);
