@@ -443,6 +443,8 @@ noinline fn forgetOtherThreads() void {
             heap.next_of_chain = chain.*;
             chain.* = heap;
             live_count = 1;
+            // Its thread may be about to end.
+            kept_count = @intFromBool(heap.kept);
             continue;
         }
         // Partner: `Heap.setBusy`, in a thread that exists no more.
