@@ -266,7 +266,8 @@ fn arm(now: usize) void {
 comptime {
     assert(@bitSizeOf(Mapping) == 64);
     assert(geometry.superslab_number_count <= 1 << 31);
-    assert(geometry.request_bytes_max >> geometry.granule_shift < 1 << 32);
+    // No mapping is as large as all addresses.
+    assert(geometry.granule_count <= 1 << 32);
     assert(bytes_min / slot_count >= geometry.superslab_bytes);
 }
 
