@@ -5,7 +5,8 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { parseOptions, type SweepOptions } from "../bench/sweep/options.ts";
-import { inFolder, sweep } from "./sweep_support.ts";
+import { sweep } from "./sweep_support.ts";
+import { inFolder } from "./verb_support.ts";
 
 function parse(...args: string[]): SweepOptions {
   return parseOptions(args);
@@ -44,7 +45,10 @@ Deno.test("lists are read with their suffixes and sorted", () => {
   const { peers, allocators } = parse(
     ...["--peer", "a=/x=y.so", "--peer=b=z.so", "--allocators", "b,system"],
   );
-  assert.deepEqual([...peers], [["a", "/x=y.so"], ["b", "z.so"]]);
+  assert.deepEqual([...peers], [
+    ["a", { path: "/x=y.so", env: {} }],
+    ["b", { path: "z.so", env: {} }],
+  ]);
   assert.deepEqual(allocators, ["b", "system"]);
 });
 

@@ -1,10 +1,11 @@
 //! Builds the two objects, the header, the native programs that measure and test them, and the unit tests.
 //!
-//!   zig build                  the objects, the header and the sweep's driver, into zig-out/ (use --release=fast)
+//!   zig build                  the objects, the header and the programs that measure, into zig-out/ (use --release=fast)
 //!   zig build test-programs    the same and what the Deno tests run
 //!   zig build platforms        the objects for every platform, into zig-out/PLATFORM/lib/
 //!   zig build platform-tests   the same and what is run of them under emulation, into zig-out/PLATFORM/test/
 //!   zig build test             the unit tests, with safety checks
+//!   zig build test-bench       of these, the workloads of the benchmark
 //!   zig build test-interleave  of these, the threads in every order
 
 const std = @import("std");
@@ -57,6 +58,8 @@ pub fn build(b: *std.Build) void {
     const checked = object(b, "hakmem_preload_checked", "src/preload.zig", target, .safe, true);
     const checked_install = b.addInstallArtifact(checked, .{ .dest_dir = .{ .override = .{ .custom = "test" } } });
     b.installArtifact(program(b, "hak-sweep-driver", "bench/sweep_driver.zig", target, .fast));
+    b.installArtifact(program(b, "hak-bench", "bench/hak_bench.zig", target, .fast));
+    b.installArtifact(program(b, "hak-program-meter", "bench/program_meter.zig", target, .fast));
 
     // The fuzzer has an allocator of its own, whose system calls it can refuse and in which it can plant bugs.
     const fuzzer = program(b, "hak-fuzz", "tests/fuzz.zig", target, .safe);
@@ -106,12 +109,20 @@ pub fn build(b: *std.Build) void {
         .test_runner = .{ .path = b.path("test_runner.zig"), .mode = .simple },
         .use_llvm = true,
     });
+    const bench_tests = b.addTest(.{
+        .name = "bench",
+        .root_module = programModule(b, "bench/hak_bench.zig", target, .safe),
+        .test_runner = .{ .path = b.path("test_runner.zig"), .mode = .simple },
+        .use_llvm = true,
+    });
     const interleave_step = b.step("test-interleave", "Run the tests that explore interleavings");
+    const bench_step = b.step("test-bench", "Run the tests of the workloads");
     const test_step = b.step("test", "Run the unit tests");
-    for ([_]*std.Build.Step.Compile{ unit_tests, harness_tests, interleave_tests, steps_tests }) |tests| {
+    for ([_]*std.Build.Step.Compile{ unit_tests, harness_tests, bench_tests, interleave_tests, steps_tests }) |tests| {
         const run = b.addRunArtifact(tests);
         run.has_side_effects = true;
         test_step.dependOn(&run.step);
+        if (tests == bench_tests) bench_step.dependOn(&run.step);
         if (tests == interleave_tests or tests == steps_tests) interleave_step.dependOn(&run.step);
     }
     // The same as if the kernel had larger pages.

@@ -63,6 +63,7 @@ test {
     _ = @import("memory/registry.zig");
     _ = @import("memory/space.zig");
     _ = @import("memory/slab.zig");
+    _ = @import("memory/retention.zig");
     _ = @import("memory/superslab.zig");
     _ = @import("memory/large.zig");
     _ = @import("memory/huge_cache.zig");

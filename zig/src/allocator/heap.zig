@@ -53,6 +53,8 @@ pub const Heap = extern struct {
     kind: Kind,
     /// A slow path is changing the magazines. Read only by a forked child, which inherits them.
     busy: bool,
+    /// Without a thread, and with its blocks kept for the next one.
+    kept: bool,
     /// The last request to flush that this heap has followed.
     flush_seen: u32,
     /// The mark of its thread; 0 while it waits for one.
@@ -69,6 +71,7 @@ pub const Heap = extern struct {
             .shelves = @splat(.none),
             .kind = kind,
             .busy = false,
+            .kept = false,
             .flush_seen = 0,
             .owner = 0,
             .next = null,
@@ -356,9 +359,16 @@ noinline fn refillAndTake(heap_found: *Heap, class: Class, size: usize, alignmen
     return if (last == 0) null else @ptrFromInt(last);
 }
 
+/// Lets time pass for what is kept in case it is asked for again. Slow paths are where time is noticed.
+inline fn age() void {
+    huge.age();
+    superslabs.age();
+    lifecycle.age();
+}
+
 /// Brings blocks of a class into the magazine and takes one; 0 when there are none to be had.
 fn refill(heap: *Heap, class: Class) usize {
-    huge.age();
+    age();
     if (heap.kind == .live) {
         heap.followRequests();
         heap.setBusy(true);
@@ -366,9 +376,13 @@ fn refill(heap: *Heap, class: Class) usize {
         const shelf = &heap.shelves[class];
         const magazine = &heap.magazines[class];
         if (shelf.base != null or shelf.open(magazine, class)) {
+            if (shelf.missed) growOneWay(shelf, magazine, class);
             shelf.missed = true;
             shelf.flushed = 0;
-            const want = @min(magazines.refill_blocks[class], shelf.words / 2);
+            const want = @min(shelf.words - 1, @max(
+                magazines.refill_blocks[class],
+                @min(shelf.words_owned / 8, magazines.refill_blocks_max),
+            ));
             const taken = central.take(class, shelf.blocks(), want);
             magazine.setTop(shelf.blocks() + taken);
             return magazine.pop();
@@ -399,7 +413,7 @@ noinline fn freeSlow(address: usize, heap_found: *Heap) void {
         .dead => return central.giveBack(entry, &.{address}, .keep_last),
     };
     if (heap.kind == .dead) return central.giveBack(entry, &.{address}, .keep_last);
-    huge.age();
+    age();
     heap.lookAt(address, entry);
     heap.followRequests();
     heap.setBusy(true);
@@ -415,22 +429,34 @@ noinline fn freeSlow(address: usize, heap_found: *Heap) void {
     if (!magazine.push(address)) unreachable;
 }
 
-/// The magazine is full: it grows if it also ran empty since the last time, else half of it is flushed. After
-/// a long phase of nothing but frees it shrinks, since blocks in magazines keep slabs from becoming empty.
+/// The magazine is full: it grows if it also ran empty since the last time, else its oldest blocks are flushed. In a
+/// long phase of nothing but frees it shrinks with what is in use of the class, since blocks in magazines keep slabs
+/// from becoming empty.
 fn makeRoom(shelf: *Shelf, magazine: *Magazine, class: Class) void {
     const missed = shelf.missed;
     shelf.missed = false;
     if (missed and shelf.grow(magazine, class)) return;
-    const shrinking = shelf.flushed > 4 * @as(u32, magazines.words_max[class]);
+    if (!missed) growOneWay(shelf, magazine, class);
     const held = shelf.count(magazine);
-    const kept = if (shrinking) held / 4 else held / 2;
+    const wanted = held - @max(held / 4, @min(held / 2 + 1, flush_blocks_min));
+    const share = @max(magazines.words_min[class] / 2, central.inUse(class) / 8);
+    const kept = if (shelf.flushed > magazines.words_max[class]) @min(wanted, share) else wanted;
+    shelf.flushed +|= @intCast(held - kept);
     const blocks = shelf.blocks();
     central.flush(class, blocks[0 .. held - kept]);
-    std.mem.copyForwards(usize, blocks[0..kept], blocks[held - kept .. held]);
+    @memmove(blocks[0..kept], blocks[held - kept .. held]);
     magazine.setTop(blocks + kept);
-    shelf.flushed +|= @intCast(held - kept);
-    if (shrinking) shelf.shrink(magazine, class);
+    if (kept < wanted) shelf.shrink(magazine, class, kept);
 }
+
+/// Two misses, or two overflows, came one after the other.
+fn growOneWay(shelf: *Shelf, magazine: *Magazine, class: Class) void {
+    if (shelf.words_owned >= magazines.words_one_way[class] or !central.isShared()) return;
+    _ = shelf.grow(magazine, class);
+}
+
+/// A quarter of a magazine is flushed, but of a small one up to half, so that a flush is worth its lock.
+const flush_blocks_min = 64;
 
 const Block = large.Block;
 
@@ -475,7 +501,7 @@ noinline fn allocateAboveSmall(size: usize, alignment: usize, contents: Contents
 
 fn allocateRunOrMapping(size: usize, alignment: usize, contents: Contents) ?Block {
     if (size <= geometry.large_bytes_max and alignment <= geometry.granule_bytes) {
-        huge.age();
+        age();
         return large.allocate(size);
     }
     const mapping = switch (contents) {
