@@ -1,4 +1,4 @@
-// A huge block is freed twice. One above 72 MiB goes back at once, and then by default nothing is known of it.
+// A huge block is freed twice.
 //
 // default: double free: ADDRESS is a block of 5046272 bytes, free already
 // check: double free: ADDRESS is a block of 5000000 bytes, free already

@@ -149,7 +149,8 @@ const Paths = struct {
     }
 
     fn largeAndHuge() !void {
-        // The second lies below the first and touches it, so that it must move to grow.
+        // No block that waits: the second lies below the first and touches it, so that it must move to grow.
+        heap.flushMagazines();
         const above = filled(4 << 20);
         var size: usize = 4 << 20;
         var block = filled(size);

@@ -66,14 +66,26 @@ fn reused(mapping: cache.Mapping) space.Mapping {
 pub fn allocate(bytes: usize, alignment: usize) ?space.Mapping {
     const mapped = roundUp(bytes) orelse return null;
     if (cache.take(mapped, alignment)) |mapping| return reused(mapping);
+    if (alignment <= geometry.superslab_bytes) if (allocateNear(mapped)) |mapping| return mapping;
     return allocateAnew(mapped, alignment);
 }
 
-/// As `allocate`, but the block reads as zero.
+/// As `allocate`, for a block that must read as zero. What does not is for the caller to clear.
 pub fn allocateZeroed(bytes: usize) ?space.Mapping {
-    const mapping = allocate(bytes, 1) orelse return null;
-    if (mapping.zeroed or bytes <= cleared_bytes_max) return mapping;
-    return .{ .address = mapping.address, .zeroed = os.release(mapping.address, usableBytes(mapping.address)) };
+    if (bytes <= cleared_bytes_max) return allocate(bytes, 1);
+    const mapped = roundUp(bytes) orelse return null;
+    const mapping = cache.take(mapped, 1) orelse return allocateAnew(mapped, 1);
+    return .{ .address = reused(mapping).address, .zeroed = os.release(mapping.address(), mapping.bytes()) };
+}
+
+/// A block made of one of another size.
+noinline fn allocateNear(bytes: usize) ?space.Mapping {
+    @branchHint(.unlikely);
+    const mapping = cache.takeNear(bytes) orelse return null;
+    const address = reused(mapping).address;
+    if (resize(address, bytes)) |resized| return .{ .address = resized, .zeroed = false };
+    giveBack(address);
+    return null;
 }
 
 /// Up to this size a used block is cleared where one must read as zero; a larger one gives its pages back. Clearing
@@ -375,6 +387,43 @@ test "huge: what waits goes when the clock has gone on, and never adds to the mo
     try std.testing.expectEqual(start, count());
 }
 
+test "huge: a block of another size is cut or grown, and keeps its pages; where that is refused another is mapped" {
+    try std.testing.expect(page_map.start());
+    defer os.refusal = .{};
+    _ = purge();
+    var address = allocate(8 << 20, 1).?.address;
+    @as(*u64, @ptrFromInt(address)).* = 42;
+    for ([_]usize{ 6 << 20, 11 << 20, 21 << 20, 14 << 20 }) |bytes| {
+        free(address);
+        const mapping = allocate(bytes, 1).?;
+        address = mapping.address;
+        try std.testing.expectEqual(bytes, usableBytes(address));
+        try std.testing.expect(!mapping.zeroed);
+        try std.testing.expectEqual(42, @as(*u64, @ptrFromInt(address)).*);
+        try std.testing.expectEqual(0, count().cached_bytes);
+        @as(*u64, @ptrFromInt(address + bytes - 8)).* = bytes;
+    }
+    // What is less than half as large, or more than twice, stays where it is.
+    free(address);
+    const less = allocate(6 << 20, 1).?.address;
+    try std.testing.expectEqual(14 << 20, count().cached_bytes);
+    giveBack(less);
+    _ = purge();
+    free(allocate(3 << 20, 1).?.address);
+    giveBack(allocate(7 << 20, 1).?.address);
+    try std.testing.expectEqual(3 << 20, count().cached_bytes);
+    _ = purge();
+    address = allocate(14 << 20, 1).?.address;
+    free(address);
+    // Growing in its place and a place to move to.
+    os.refusal = .{ .refuse_from = 1, .refuse_count = 2 };
+    const anew = allocate(20 << 20, 1).?;
+    os.refusal = .{};
+    try std.testing.expect(anew.zeroed);
+    try std.testing.expectEqual(0, count().cached_bytes);
+    giveBack(anew.address);
+}
+
 test "huge: memory that waits is given up where the system refuses more" {
     try std.testing.expect(page_map.start());
     defer os.refusal = .{};
@@ -414,7 +463,7 @@ test "huge: a refused call leaves null or the block as it was; a refused unmap i
         os.refusal = .{ .refuse_from = number, .refuse_count = 100 };
         const block = allocate(5 << 20, 1);
         os.refusal = .{};
-        if (block) |mapping| free(mapping.address);
+        if (block) |mapping| giveBack(mapping.address);
     }
     const address = allocate(2 << 20, 1).?.address;
     @as(*u64, @ptrFromInt(address)).* = 42;

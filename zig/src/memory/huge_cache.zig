@@ -108,18 +108,30 @@ noinline fn armed() bool {
 
 /// Takes the mapping that fits `bytes` best at a multiple of `alignment`.
 pub fn take(bytes: usize, alignment: usize) ?Mapping {
+    return takeBetween(bytes, bytes + (bytes >> spare_shift), bytes, alignment);
+}
+
+/// Takes the mapping whose size is closest to `bytes`, and between half and twice as much: for a caller who changes
+/// its size, which costs a call of the system, but saves most of its pages.
+pub fn takeNear(bytes: usize) ?Mapping {
+    return takeBetween(bytes / 2, bytes * 2, bytes, 1);
+}
+
+fn takeBetween(least: usize, most: usize, bytes: usize, alignment: usize) ?Mapping {
     while (true) {
         var best: Mapping = .{ .number = 0, .granules = 0 };
-        var best_bytes = bytes + (bytes >> spare_shift) + 1;
+        var best_distance: usize = std.math.maxInt(usize);
         var best_slot: usize = undefined;
         for (slots[0..reach.load(.monotonic)], 0..) |*slot, number| {
             const mapping: Mapping = @bitCast(slot.load(.monotonic));
             const size = mapping.bytes();
-            if (size < bytes or size >= best_bytes or mapping.address() & (alignment - 1) != 0) continue;
+            if (size < least or size > most or mapping.address() & (alignment - 1) != 0) continue;
+            const distance = if (size > bytes) size - bytes else bytes - size;
+            if (distance >= best_distance) continue;
             best = mapping;
-            best_bytes = size;
+            best_distance = distance;
             best_slot = number;
-            if (size == bytes) break;
+            if (distance == 0) break;
         }
         if (best.granules == 0) return null;
         // Partner: the exchange in `put`, of the thread that freed the block.
@@ -254,7 +266,8 @@ fn arm(now: usize) void {
 comptime {
     assert(@bitSizeOf(Mapping) == 64);
     assert(geometry.superslab_number_count <= 1 << 31);
-    assert(geometry.request_bytes_max >> geometry.granule_shift < 1 << 32);
+    // No mapping is as large as all addresses.
+    assert(geometry.granule_count <= 1 << 32);
     assert(bytes_min / slot_count >= geometry.superslab_bytes);
 }
 
