@@ -12,6 +12,7 @@ const std = @import("std");
 const builtin = @import("builtin");
 const atomic = @import("atomic.zig");
 const os = @import("os.zig");
+const alone = @import("threads.zig");
 const thread_slot = @import("thread_slot.zig");
 const canary = @import("canary.zig");
 const assert = std.debug.assert;
@@ -29,6 +30,10 @@ pub const Lock = struct {
 
     pub inline fn lock(self: *Lock) void {
         if (canary.is(.locks_open)) return;
+        // Without other threads nobody can take it between a load and a store, so the bus need not be locked.
+        if (alone.areNone() and self.state.load(.monotonic) == free) {
+            return self.state.store(thread_slot.threadMark(), .monotonic);
+        }
         // Partner: the release in `release`.
         if (self.state.cmpxchgWeak(free, thread_slot.threadMark(), .acquire, .monotonic) != null) self.lockSlow();
     }
@@ -73,6 +78,7 @@ pub const Lock = struct {
     }
 
     pub fn release(self: *Lock) void {
+        if (alone.areNone()) return self.state.store(free, .monotonic);
         // Partners: the acquires in `lock`, `tryLock` and `lockSlow`.
         if (self.state.swap(free, .release) & contended != 0) self.wakeSleeper();
     }
