@@ -22,7 +22,7 @@ pub const Slab = extern struct {
     previous: ?*Slab,
     /// The address of block 0.
     base: usize,
-    /// The primary bitmap. All zero while the slab belongs to no class.
+    /// The primary bitmap: `own_word` where that is enough, else the run's. All zero while the slab belongs to no class.
     words: [*]u64,
     /// One bit for each word that is not zero.
     summary: bitmap.Summary,
@@ -34,20 +34,23 @@ pub const Slab = extern struct {
     listed: bool,
     /// Granules that were resident before any block was handed out, until all have been.
     ahead_granules: u8,
-    _reserved: [9]u8,
+    _reserved: [1]u8,
+    /// The bitmap of a slab of at most 64 blocks, those of 1 KiB and more: it comes with the record's cache line, and
+    /// the run's bitmap is never touched.
+    own_word: u64,
 
     comptime {
         assert(@sizeOf(Slab) == 64);
         assert(words_per_granule * geometry.word_blocks <= std.math.maxInt(u16));
     }
 
-    /// Makes a slab of a run whose bitmap is all zero.
+    /// Makes a slab of a run whose bitmap, at `words`, is all zero. The slab stays where it is until it ends.
     pub fn begin(slab: *Slab, base: usize, words: [*]u64, class: size_class.Class) void {
         slab.* = .{
             .next = null,
             .previous = null,
             .base = base,
-            .words = words,
+            .words = if (size_class.shapes[class].blocks <= geometry.word_blocks) @ptrCast(&slab.own_word) else words,
             .summary = .{},
             .carved = 0,
             .free = 0,
@@ -55,6 +58,7 @@ pub const Slab = extern struct {
             .listed = false,
             .ahead_granules = 0,
             ._reserved = @splat(0),
+            .own_word = 0,
         };
     }
 
@@ -235,10 +239,10 @@ pub const Slab = extern struct {
         const shape = &size_class.shapes[slab.class];
         assert(slab.carved <= shape.blocks);
         var free: u32 = 0;
-        for (0..@as(usize, shape.granules) * words_per_granule) |word| {
+        for (0..std.math.divCeil(usize, shape.blocks, geometry.word_blocks) catch unreachable) |word| {
             const bits = slab.words[word];
             free += @popCount(bits);
-            if (word < 128) assert(slab.summary.has(@intCast(word)) == (bits != 0));
+            assert(slab.summary.has(@intCast(word)) == (bits != 0));
             const first_block = word * geometry.word_blocks;
             if (bits != 0) assert(first_block + 63 - @clz(bits) < slab.carved);
         }
