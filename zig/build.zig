@@ -53,9 +53,16 @@ pub fn build(b: *std.Build) void {
     b.installArtifact(ffi);
     b.getInstallStep().dependOn(&b.addInstallHeaderFile(b.path("include/hakmem.h"), "hakmem.h").step);
 
-    // The same object with its assertions on, for the tests.
+    // The same object with its assertions on, for the tests, and the one that counts what operations cost.
     const checked = object(b, "hakmem_preload_checked", "src/preload.zig", target, .safe, true);
     const checked_install = b.addInstallArtifact(checked, .{ .dest_dir = .{ .override = .{ .custom = "test" } } });
+    const counting_install = b.addInstallArtifact(
+        objectOf(b, "hakmem_preload_counting", module(b, "src/preload.zig", target, .fast, .{
+            .initial_exec_slot = true,
+            .counting = true,
+        })),
+        .{ .dest_dir = .{ .override = .{ .custom = "test" } } },
+    );
     b.installArtifact(program(b, "hak-sweep-driver", "bench/sweep_driver.zig", target, .fast));
 
     // The fuzzer has an allocator of its own, whose system calls it can refuse and in which it can plant bugs.
@@ -65,6 +72,7 @@ pub fn build(b: *std.Build) void {
     const test_programs = b.step("test-programs", "Build what the Deno tests run");
     test_programs.dependOn(b.getInstallStep());
     test_programs.dependOn(&checked_install.step);
+    test_programs.dependOn(&counting_install.step);
     for ([_]*std.Build.Step.Compile{
         program(b, "hak-conformance", "tests/conformance.zig", target, .safe),
         program(b, "hak-semantics", "tests/semantics.zig", target, .safe),
@@ -179,13 +187,17 @@ fn object(
     optimize: std.builtin.Optimize,
     initial_exec_slot: bool,
 ) *std.Build.Step.Compile {
+    return objectOf(b, name, module(b, root, target, optimize, .{ .initial_exec_slot = initial_exec_slot }));
+}
+
+fn objectOf(b: *std.Build, name: []const u8, root: *std.Build.Module) *std.Build.Step.Compile {
     const library = b.addLibrary(.{
         .name = name,
         .linkage = .dynamic,
-        .root_module = module(b, root, target, optimize, .{ .initial_exec_slot = initial_exec_slot }),
+        .root_module = root,
         .use_llvm = true,
         // LLD does not know Darwin's objects.
-        .use_lld = target.result.os.tag != .macos,
+        .use_lld = root.resolved_target.?.result.os.tag != .macos,
     });
     library.root_module.strip = true;
     library.root_module.omit_frame_pointer = true;
@@ -204,12 +216,15 @@ fn module(
         test_hooks: bool = false,
         /// Every atomic operation goes through it; never in what is shipped.
         explorer: ?*std.Build.Module = null,
+        /// What operations cost is counted; never in what is shipped.
+        counting: bool = false,
     },
 ) *std.Build.Module {
     const options = b.addOptions();
     options.addOption(bool, "initial_exec_slot", choice.initial_exec_slot);
     options.addOption(bool, "test_hooks", choice.test_hooks);
     options.addOption(bool, "explored", choice.explorer != null);
+    options.addOption(bool, "counting", choice.counting);
     options.addOption([:0]const u8, "version", version);
     const result = b.createModule(.{
         .root_source_file = b.path(root),

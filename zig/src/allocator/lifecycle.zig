@@ -24,6 +24,7 @@ const huge = @import("../memory/huge.zig");
 const space = @import("../memory/space.zig");
 const central = @import("../motion/central.zig");
 const atomic = @import("../platform/atomic.zig");
+const cost = @import("../platform/cost.zig");
 const thread_slot = @import("../platform/thread_slot.zig");
 const settings = @import("../platform/settings.zig");
 const locking = @import("../platform/lock.zig");
@@ -169,6 +170,9 @@ fn takeHeap() ?*Heap {
         all = new;
         break :heap new;
     };
+    cost.wrote(&idle);
+    cost.wrote(&live_count);
+    cost.wrote(chain);
     if (idle == heap) idle = heap.next_idle;
     heap.next_idle = null;
     heap.owner = mark;
@@ -191,6 +195,9 @@ fn giveHeap(heap: *Heap) void {
     heap.owner = 0;
     heap.next_idle = idle;
     idle = heap;
+    cost.wrote(&idle);
+    cost.wrote(&live_count);
+    cost.wrote(link);
     live_count -= 1;
     central.setThreads(live_count);
 }

@@ -6,6 +6,7 @@
 
 const std = @import("std");
 const geometry = @import("../numbers/geometry.zig");
+const cost = @import("../platform/cost.zig");
 const os = @import("../platform/os.zig");
 const metadata = @import("metadata.zig");
 const page_map = @import("page_map.zig");
@@ -51,6 +52,7 @@ pub fn allocate(bytes: usize, alignment: usize) ?space.Mapping {
     enter(record);
     lock.lock();
     defer lock.unlock();
+    cost.wrote(&counts);
     counts.blocks += 1;
     counts.bytes += mapped;
     return mapping;
@@ -60,6 +62,7 @@ pub fn free(address: usize) void {
     const record = recordOf(address);
     leave(record);
     lock.lock();
+    cost.wrote(&counts);
     counts.blocks -= 1;
     counts.bytes -= record.bytes;
     lock.unlock();
@@ -118,6 +121,7 @@ pub fn resize(address: usize, bytes: usize) ?usize {
 fn setBytes(record: *Record, bytes: usize) void {
     lock.lock();
     defer lock.unlock();
+    cost.wrote(&counts);
     counts.bytes = counts.bytes - record.bytes + bytes;
     record.bytes = bytes;
 }

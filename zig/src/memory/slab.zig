@@ -12,6 +12,7 @@ const size_class = @import("../numbers/size_class.zig");
 const bitmap = @import("../numbers/bitmap.zig");
 const fatal = @import("../seeing/fatal.zig");
 const canary = @import("../platform/canary.zig");
+const cost = @import("../platform/cost.zig");
 const assert = std.debug.assert;
 
 pub const words_per_granule = geometry.slab_words_max;
@@ -41,6 +42,7 @@ pub const Slab = extern struct {
 
     /// Makes a slab of a run whose bitmap is all zero.
     pub fn begin(slab: *Slab, base: usize, words: [*]u64, class: size_class.Class) void {
+        cost.wrote(slab);
         slab.* = .{
             .next = null,
             .previous = null,
@@ -59,6 +61,7 @@ pub const Slab = extern struct {
     pub fn end(slab: *Slab) void {
         assert(slab.isEmpty());
         assert(!slab.listed);
+        cost.wrote(slab.words[0..slab.wordsInUse()]);
         @memset(slab.words[0..slab.wordsInUse()], 0);
         slab.class = size_class.none;
     }
@@ -82,6 +85,7 @@ pub const Slab = extern struct {
     /// fresh ones. Zero means that the slab has none.
     pub fn take(slab: *Slab, out: [*]usize, want: u32) u32 {
         assert(want > 0);
+        cost.wrote(slab);
         if (slab.summary.first()) |word| return slab.takeFromWord(word, out, want);
         return slab.carve(out, want);
     }
@@ -90,6 +94,7 @@ pub const Slab = extern struct {
         const block_bytes = size_class.blockBytes(slab.class);
         var mask = bitmap.lowest(slab.words[word], want);
         assert(mask != 0);
+        cost.bitmapWord(&slab.words[word]);
         slab.words[word] ^= mask;
         if (slab.words[word] == 0) slab.summary.clear(word);
         const taken: u16 = @popCount(mask);
@@ -127,6 +132,8 @@ pub const Slab = extern struct {
         if (block >= slab.carved) slab.blame(.unallocated_block, address);
         const word = block / geometry.word_blocks;
         const bit = @as(u64, 1) << @intCast(block % geometry.word_blocks);
+        cost.wrote(slab);
+        cost.bitmapWord(&slab.words[word]);
         const before = slab.words[word];
         if (before & bit != 0) slab.blame(.double_free, address);
         slab.words[word] = before | bit;

@@ -22,6 +22,7 @@ const words_per_granule = @import("slab.zig").words_per_granule;
 const Lock = @import("../platform/lock.zig").Lock;
 const Line = @import("../seeing/fatal.zig").Line;
 const canary = @import("../platform/canary.zig");
+const cost = @import("../platform/cost.zig");
 const assert = std.debug.assert;
 
 const all_granules: bitmap.Granules = 0xffff_ffff;
@@ -155,12 +156,16 @@ pub fn allocateRun(granules: u32) ?Run {
 
 /// Adds free granules, which begin where the run ends, to the run that begins at `start`.
 fn takeGranules(superslab: *Superslab, start: u32, mask: bitmap.Granules) void {
+    cost.wrote(&superslab.free);
+    cost.wrote(&counts);
     const before = superslab.run_granules[start];
     const after = before + @popCount(mask);
     counts.dirty_granules -= @popCount(superslab.dirty & mask);
     counts.used_granules += @popCount(mask);
     superslab.free &= ~mask;
     superslab.dirty &= ~mask;
+    if (cost.counting) cost.wrote(superslab.run_start[start + before .. start + after]);
+    if (cost.counting) cost.wrote(&superslab.run_granules[start]);
     superslab.run_granules[start] = after;
     for (start + before..start + after) |granule| superslab.run_start[granule] = @intCast(start);
     rebin(superslab);
@@ -184,6 +189,7 @@ pub fn freeRun(superslab: *Superslab, start: u32) void {
     lock.lock();
     defer lock.unlock();
     freeGranules(superslab, start, superslab.run_granules[start]);
+    if (cost.counting) cost.wrote(&superslab.run_granules[start]);
     superslab.run_granules[start] = 0;
 }
 
@@ -194,12 +200,15 @@ pub fn shrinkRun(superslab: *Superslab, start: u32, granules: u32) void {
     const before = superslab.run_granules[start];
     assert(granules >= 1 and granules < before);
     superslab.run_granules[start] = @intCast(granules);
+    if (cost.counting) cost.wrote(&superslab.run_granules[start]);
     freeGranules(superslab, start + granules, before - granules);
 }
 
 fn freeGranules(superslab: *Superslab, start: u32, granules: u32) void {
     const mask = bitmap.run(start, granules);
     assert(superslab.free & mask == 0);
+    cost.wrote(&superslab.free);
+    cost.wrote(&counts);
     superslab.free |= if (canary.is(.free_run_long)) mask | mask << 1 else mask;
     superslab.dirty |= mask;
     counts.used_granules -= granules;
@@ -230,6 +239,8 @@ fn doom(superslab: *Superslab) void {
     unbin(superslab);
     unlink(superslab);
     registry.remove(superslab.base);
+    cost.wrote(&superslab.next);
+    cost.wrote(&doomed);
     superslab.next = doomed;
     doomed = superslab;
     setUnsettled(true);
@@ -314,6 +325,8 @@ fn purgeTo(limit: usize) usize {
         // While their pages go, the granules count as used, so nobody else can take them, and the
         // superslab cannot become empty.
         if (one.free == all_granules) counts.empty -= 1;
+        cost.wrote(&one.free);
+        cost.wrote(&counts);
         one.free &= ~taken;
         one.dirty = 0;
         counts.dirty_granules -= @popCount(taken);
@@ -323,6 +336,8 @@ fn purgeTo(limit: usize) usize {
         bytes += @as(usize, @popCount(taken & ~kept)) << geometry.granule_shift;
         lock.lock();
         superslab = one.next;
+        cost.wrote(&one.free);
+        cost.wrote(&counts);
         one.free |= taken;
         one.dirty |= kept;
         counts.dirty_granules += @popCount(kept);
@@ -352,6 +367,7 @@ fn releaseGranules(base: usize, granules: bitmap.Granules) bitmap.Granules {
 
 fn setUnsettled(value: bool) void {
     // Partner: the load in `settle`.
+    cost.wrote(&unsettled);
     atomic.store(bool, &unsettled, value, .monotonic);
 }
 
@@ -393,6 +409,8 @@ fn map(place: usize) ?space.Mapping {
 fn enter(superslab: *Superslab) void {
     registry.insert(superslab.base, superslab);
     superslab.previous = null;
+    cost.wrote(&all);
+    cost.wroteBehind(&all);
     superslab.next = all;
     if (all) |head| head.previous = superslab;
     all = superslab;
@@ -444,6 +462,9 @@ fn giveRecord(superslab: *Superslab) void {
 }
 
 fn unlink(superslab: *Superslab) void {
+    cost.wroteBehind(&superslab.next);
+    cost.wroteBehind(&superslab.previous);
+    if (cost.counting and superslab.previous == null) cost.wrote(&all);
     if (superslab.next) |next| next.previous = superslab.previous;
     if (superslab.previous) |previous| previous.next = superslab.next else all = superslab.next;
 }
@@ -453,10 +474,13 @@ fn rebin(superslab: *Superslab) void {
     const longest = bitmap.longestRun(superslab.free);
     if (longest == superslab.longest) return;
     unbin(superslab);
+    if (cost.counting) cost.wrote(&superslab.longest);
+    if (cost.counting) cost.wrote(&bins[longest]);
     superslab.longest = @intCast(longest);
     if (longest == 0) return;
     superslab.bin_previous = null;
     superslab.bin_next = bins[longest];
+    if (cost.counting) cost.wroteBehind(&bins[longest]);
     if (bins[longest]) |head| head.bin_previous = superslab;
     bins[longest] = superslab;
     bins_present |= @as(u64, 1) << @intCast(longest);
@@ -464,6 +488,9 @@ fn rebin(superslab: *Superslab) void {
 
 fn unbin(superslab: *Superslab) void {
     if (superslab.longest == 0) return;
+    if (cost.counting) cost.wroteBehind(&superslab.bin_next);
+    if (cost.counting) cost.wroteBehind(&superslab.bin_previous);
+    if (cost.counting and superslab.bin_previous == null) cost.wrote(&bins[superslab.longest]);
     if (superslab.bin_next) |next| next.bin_previous = superslab.bin_previous;
     if (superslab.bin_previous) |previous| {
         previous.bin_next = superslab.bin_next;

@@ -14,6 +14,7 @@ const linux = switch (builtin.os.tag) {
     else => @compileError("no operating system layer for " ++ @tagName(builtin.os.tag)),
 };
 const atomic = @import("atomic.zig");
+const cost = @import("cost.zig");
 const assert = std.debug.assert;
 
 pub const Protection = enum { none, read, read_write };
@@ -83,6 +84,7 @@ pub fn map(bytes: usize, protection: Protection, hint: usize) ?usize {
 }
 
 fn mapAnywhere(bytes: usize, protection: Protection, hint: usize) ?usize {
+    cost.called(.calls_map);
     const result = linux.mmap(
         @ptrFromInt(hint),
         bytes,
@@ -116,6 +118,7 @@ fn checkPages(address: usize, bytes: usize) void {
 pub fn unmap(address: usize, bytes: usize) bool {
     checkPages(address, bytes);
     if (refused(.unmap)) return false;
+    cost.called(.calls_unmap);
     return succeeded(linux.munmap(@ptrFromInt(address), bytes));
 }
 
@@ -123,6 +126,7 @@ pub fn unmap(address: usize, bytes: usize) bool {
 pub fn release(address: usize, bytes: usize) bool {
     checkPages(address, bytes);
     if (refused(.release)) return false;
+    cost.called(.calls_release);
     return succeeded(linux.madvise(@ptrFromInt(address), bytes, linux.MADV.DONTNEED));
 }
 
@@ -131,18 +135,21 @@ pub fn release(address: usize, bytes: usize) bool {
 pub fn smallPages(address: usize, bytes: usize) void {
     checkPages(address, bytes);
     if (refused(.small_pages)) return;
+    cost.called(.calls_advise);
     _ = linux.madvise(@ptrFromInt(address), bytes, linux.MADV.NOHUGEPAGE);
 }
 
 pub fn makeWritable(address: usize, bytes: usize) bool {
     checkPages(address, bytes);
     if (refused(.make_writable)) return false;
+    cost.called(.calls_protect);
     return succeeded(linux.mprotect(@ptrFromInt(address), bytes, protectionFlags(.read_write)));
 }
 
 /// Takes the pages back and makes every access a fault; the place stays taken until `unmap`.
 pub fn seal(address: usize, bytes: usize) bool {
     if (refused(.map)) return false;
+    cost.called(.calls_map);
     const result = linux.mmap(
         @ptrFromInt(address),
         bytes,
@@ -161,6 +168,7 @@ pub fn resizeInPlace(address: usize, bytes: usize, new_bytes: usize) Resized {
     checkPages(address, bytes);
     checkPages(address, new_bytes);
     if (refused(.resize)) return .no_room;
+    cost.called(.calls_remap);
     const result = linux.mremap(@ptrFromInt(address), bytes, new_bytes, .{}, null);
     if (succeeded(result)) return .done;
     return if (linux.errno(result) == .FAULT) .not_one_mapping else .no_room;
@@ -170,6 +178,7 @@ pub fn resizeInPlace(address: usize, bytes: usize, new_bytes: usize) Resized {
 /// they find that they cannot move: whoever unmaps it next must not hit somebody else's mapping.
 pub fn takeTargetAgain(target: usize, bytes: usize) void {
     if (refused(.map)) return;
+    cost.called(.calls_map);
     _ = linux.mmap(
         @ptrFromInt(target),
         bytes,
@@ -186,6 +195,7 @@ pub fn move(address: usize, bytes: usize, target: usize, target_bytes: usize) bo
     checkPages(address, bytes);
     checkPages(target, target_bytes);
     if (refused(.move)) return false;
+    cost.called(.calls_remap);
     return succeeded(linux.mremap(
         @ptrFromInt(address),
         bytes,
@@ -198,6 +208,7 @@ pub fn move(address: usize, bytes: usize, target: usize, target_bytes: usize) bo
 /// The bytes of address space that the process may have (RLIMIT_AS); the largest number when there is no limit.
 pub fn addressSpaceLimit() usize {
     if (refused(.limit)) return std.math.maxInt(usize);
+    cost.called(.calls_limit);
     var limit: linux.rlimit = undefined;
     if (!succeeded(linux.prlimit(0, .AS, null, &limit))) return std.math.maxInt(usize);
     return limit.cur;
@@ -251,17 +262,20 @@ pub fn environment() ?Environment {
 /// Sleeps while `word` holds `value`. Its partner is `wake`. A spurious return is allowed.
 pub fn wait(word: *const atomic.Value(u32), value: u32) void {
     if (atomic.explored) return atomic.explorer.wait(&word.raw, value);
+    cost.called(.calls_wait);
     _ = linux.futex_4arg(&word.raw, .{ .cmd = .WAIT, .private = true }, value, null);
 }
 
 pub fn wake(word: *const atomic.Value(u32)) void {
     if (atomic.explored) return atomic.explorer.wake(&word.raw);
+    cost.called(.calls_wake);
     _ = linux.futex_3arg(&word.raw, .{ .cmd = .WAKE, .private = true }, 1);
 }
 
 /// Lets other threads run.
 pub fn sleep(microseconds: u31) void {
     if (atomic.explored) return atomic.explorer.sleep();
+    cost.called(.calls_sleep);
     const time: linux.timespec = .{ .sec = 0, .nsec = @as(isize, microseconds) * 1000 };
     _ = linux.nanosleep(&time, null);
 }
@@ -286,6 +300,7 @@ pub fn writeError(text: []const u8) void {
     }
     var rest = text;
     while (rest.len > 0) {
+        cost.called(.calls_write);
         const written = linux.write(2, rest.ptr, rest.len);
         switch (linux.errno(written)) {
             .SUCCESS => rest = rest[written..],
