@@ -6,6 +6,7 @@
 //!   zig build platform-tests   the same and what is run of them under emulation, into zig-out/PLATFORM/test/
 //!   zig build test             the unit tests, with safety checks
 //!   zig build test-interleave  of these, the threads in every order
+//!   zig build test-costs       of these, what operations cost other threads
 
 const std = @import("std");
 const builtin = @import("builtin");
@@ -114,13 +115,24 @@ pub fn build(b: *std.Build) void {
         .test_runner = .{ .path = b.path("test_runner.zig"), .mode = .simple },
         .use_llvm = true,
     });
+    // What operations cost, by an allocator that counts it.
+    const costs_root = programModule(b, "tests/costs.zig", target, .safe);
+    costs_root.addImport("hakmem", module(b, "src/hakmem.zig", target, .safe, .{ .counting = true }));
+    const costs_tests = b.addTest(.{
+        .name = "costs",
+        .root_module = costs_root,
+        .test_runner = .{ .path = b.path("test_runner.zig"), .mode = .simple },
+        .use_llvm = true,
+    });
+    const costs_step = b.step("test-costs", "Run the tests of what operations cost");
     const interleave_step = b.step("test-interleave", "Run the tests that explore interleavings");
     const test_step = b.step("test", "Run the unit tests");
-    for ([_]*std.Build.Step.Compile{ unit_tests, harness_tests, interleave_tests, steps_tests }) |tests| {
+    for ([_]*std.Build.Step.Compile{ unit_tests, harness_tests, interleave_tests, steps_tests, costs_tests }) |tests| {
         const run = b.addRunArtifact(tests);
         run.has_side_effects = true;
         test_step.dependOn(&run.step);
         if (tests == interleave_tests or tests == steps_tests) interleave_step.dependOn(&run.step);
+        if (tests == costs_tests) costs_step.dependOn(&run.step);
     }
     // The same as if the kernel had larger pages.
     for ([_][]const u8{ "16384", "65536" }) |page_bytes| {
