@@ -1,6 +1,6 @@
 //! Builds the two objects, the header, the native programs that measure and test them, and the unit tests.
 //!
-//!   zig build                  the objects, the header and the sweep's driver, into zig-out/ (use --release=fast)
+//!   zig build                  the objects, the header and the programs that measure, into zig-out/ (use --release=fast)
 //!   zig build test-programs    the same and what the Deno tests run
 //!   zig build platforms        the objects for every platform, into zig-out/PLATFORM/lib/
 //!   zig build platform-tests   the same and what is run of them under emulation, into zig-out/PLATFORM/test/
@@ -65,6 +65,7 @@ pub fn build(b: *std.Build) void {
         .{ .dest_dir = .{ .override = .{ .custom = "test" } } },
     );
     b.installArtifact(program(b, "hak-sweep-driver", "bench/sweep_driver.zig", target, .fast));
+    b.installArtifact(program(b, "hak-bench", "bench/hak_bench.zig", target, .fast));
 
     // The fuzzer has an allocator of its own, whose system calls it can refuse and in which it can plant bugs.
     const fuzzer = program(b, "hak-fuzz", "tests/fuzz.zig", target, .safe);

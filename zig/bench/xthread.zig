@@ -1,0 +1,109 @@
+//! `xthread`: threads exchange blocks through shared slots. Each step allocates a block of a size drawn at random, swaps
+//! it into a slot drawn at random, and reads and frees the block that was there, whoever allocated it.
+
+const std = @import("std");
+const measure = @import("measure.zig");
+const team = @import("team.zig");
+const run_module = @import("run.zig");
+const Run = run_module.Run;
+const Row = run_module.Row;
+
+pub const workload: run_module.Workload = .{
+    .name = "xthread",
+    .summary = "threads exchange blocks through shared slots: any frees what any allocated",
+    .rows = &.{ rowOf("small", 16, 128), rowOf("mixed", 16, 1024) },
+};
+
+const slots_a_thread = 1024;
+const pairs_total = 5_000_000;
+
+fn rowOf(comptime name: []const u8, comptime size_min: usize, comptime size_max: usize) Row {
+    return .{
+        .id = "xthread-" ++ name,
+        .label = std.fmt.comptimePrint("{d}–{d} B, 1,024 shared slots a thread", .{ size_min, size_max }),
+        .threads = true,
+        .quick = size_max == 1024,
+        .live_bytes = slots_a_thread * (size_min + size_max) / 2,
+        .peak_bytes = run_module.peakBytes(slots_a_thread, size_max, slots_a_thread * @sizeOf(Slot)),
+        .measure = struct {
+            fn measureRow(run: *Run) void {
+                measureSizes(run, size_min, size_max);
+            }
+        }.measureRow,
+    };
+}
+
+/// Never empty once all are prepared. Swapped with acquire and release: who takes a block sees what was written to it.
+const Slot = std.atomic.Value(*Header);
+
+/// The beginning of a block. Its last byte holds the lowest byte of the size.
+const Header = extern struct {
+    size: usize align(1),
+
+    fn lastByte(header: *Header) *u8 {
+        return &@as([*]u8, @ptrCast(header))[header.size - 1];
+    }
+
+    inline fn allocate(size: usize) *Header {
+        const header: *Header = @ptrCast(measure.allocate(size));
+        header.size = size;
+        header.lastByte().* = @truncate(size);
+        return header;
+    }
+};
+
+fn measureSizes(run: *Run, size_min: usize, size_max: usize) void {
+    const slots = run.array(Slot, slots_a_thread * run.threads);
+    const workers = run.array(Worker, run.threads);
+    run.operations = run.scaled(pairs_total);
+    for (workers, 0..) |*worker, index| worker.* = .{
+        .run = run,
+        .slots = slots,
+        .index = index,
+        .size_min = size_min,
+        .size_max = size_max,
+        .pairs = run_module.shareOf(run.operations, run.threads, index),
+        .random = .init(run.seed, index),
+    };
+    team.measureTeam(run, Worker, workers);
+}
+
+const Worker = struct {
+    run: *Run,
+    slots: []Slot,
+    index: usize,
+    size_min: usize,
+    size_max: usize,
+    pairs: usize,
+    random: run_module.Random,
+
+    /// The slots that nobody else fills and empties.
+    fn ownSlots(worker: *Worker) []Slot {
+        return worker.slots[worker.index * slots_a_thread ..][0..slots_a_thread];
+    }
+
+    pub fn prepare(worker: *Worker) void {
+        for (worker.ownSlots()) |*slot| slot.* = .init(.allocate(worker.random.between(worker.size_min, worker.size_max)));
+    }
+
+    pub fn work(worker: *Worker) void {
+        var local = worker.*;
+        for (0..local.pairs) |_| {
+            const block: *Header = .allocate(local.random.between(local.size_min, local.size_max));
+            local.release(local.slots[local.random.below(local.slots.len)].swap(block, .acq_rel));
+        }
+    }
+
+    pub fn hold(_: *Worker) void {}
+
+    pub fn finish(worker: *Worker) void {
+        for (worker.ownSlots()) |*slot| worker.release(slot.raw);
+    }
+
+    inline fn release(worker: *const Worker, block: *Header) void {
+        const size = block.size;
+        const in_range = size >= worker.size_min and size <= worker.size_max;
+        if (!in_range or block.lastByte().* != @as(u8, @truncate(size))) worker.run.failDamaged(worker.index);
+        measure.free(block);
+    }
+};
