@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { readText } from "../bench/sweep/machine.ts";
+import { readText } from "../bench/harness/machine.ts";
 import { buildIfNeeded } from "./build.ts";
 import { writeOut } from "./child.ts";
 import { bad, type Finding, renderFinding } from "./doctor/finding.ts";

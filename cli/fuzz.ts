@@ -4,7 +4,7 @@
  * @module
  */
 import { parseArgs } from "node:util";
-import { formatCount, formatSeconds } from "../bench/sweep/format.ts";
+import { formatCount, formatSeconds } from "../bench/harness/format.ts";
 import { buildIfNeeded } from "./build.ts";
 import { Exit, UsageError } from "./errors.ts";
 import {

@@ -4,7 +4,7 @@
  */
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import { libraryPaths } from "../bench/sweep/allocators.ts";
+import { libraryPaths } from "../bench/harness/allocators.ts";
 import { buildIfNeeded, zigPath } from "../cli/build.ts";
 import { type DoctorReport, settings } from "../cli/doctor.ts";
 import { type Finding, renderFinding } from "../cli/doctor/finding.ts";

@@ -4,7 +4,7 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { ffiLibrary, preloadLibrary } from "../cli/paths.ts";
-import { libraryPaths } from "../bench/sweep/allocators.ts";
+import { libraryPaths } from "../bench/harness/allocators.ts";
 import { outputOf, runScript } from "./ffi_support.ts";
 import { missing, workDirectory } from "./programs/preload.ts";
 import { isThere } from "./native_support.ts";

@@ -3,7 +3,7 @@
  */
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import { whyNotWritable, writeWhole } from "../bench/sweep/files.ts";
+import { whyNotWritable, writeWhole } from "../bench/harness/files.ts";
 import { inFolder } from "./sweep_support.ts";
 
 function namesIn(folder: string): string[] {

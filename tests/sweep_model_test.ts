@@ -3,7 +3,8 @@
  */
 import assert from "node:assert/strict";
 import { fitModel, type Point } from "../bench/sweep/model.ts";
-import { planSteps, randomSource } from "../bench/sweep/order.ts";
+import { randomSource } from "../bench/harness/rounds.ts";
+import { planSteps } from "../bench/sweep/order.ts";
 import { fitModels, groupRows, sortRows, summarize } from "../bench/sweep/summary.ts";
 import { syntheticRow, syntheticSample } from "./sweep_support.ts";
 

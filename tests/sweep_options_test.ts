@@ -44,7 +44,10 @@ Deno.test("lists are read with their suffixes and sorted", () => {
   const { peers, allocators } = parse(
     ...["--peer", "a=/x=y.so", "--peer=b=z.so", "--allocators", "b,system"],
   );
-  assert.deepEqual([...peers], [["a", "/x=y.so"], ["b", "z.so"]]);
+  assert.deepEqual([...peers], [
+    ["a", { path: "/x=y.so", env: {} }],
+    ["b", { path: "z.so", env: {} }],
+  ]);
   assert.deepEqual(allocators, ["b", "system"]);
 });
 

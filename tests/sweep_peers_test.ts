@@ -3,7 +3,7 @@
  */
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import { missingPeers, resolveAllocators, whyNotPreloadable } from "../bench/sweep/allocators.ts";
+import { missingPeers, resolveAllocators, whyNotPreloadable } from "../bench/harness/allocators.ts";
 import { parseOptions } from "../bench/sweep/options.ts";
 import { ffiLibrary, preloadLibrary } from "../cli/paths.ts";
 import { buildIfNeeded } from "../cli/build.ts";
@@ -49,9 +49,9 @@ Deno.test("allocators come in the order named, and a named peer always takes par
     await Deno.copyFile(preloadLibrary, other);
     const options = parseOptions(["--allocators", "hakmem,system", "--peer", `other=${other}`]);
     assert.deepEqual(await resolveAllocators(options), [
-      { name: "hakmem", preload: preloadLibrary },
-      { name: "system", preload: null },
-      { name: "other", preload: other },
+      { name: "hakmem", preload: preloadLibrary, env: {} },
+      { name: "system", preload: null, env: {} },
+      { name: "other", preload: other, env: {} },
     ]);
   }));
 

@@ -4,7 +4,7 @@
  */
 import assert from "node:assert/strict";
 import { renderCsv } from "../bench/sweep/csv.ts";
-import { formatBytes, formatCount, formatFigure, formatSeconds } from "../bench/sweep/format.ts";
+import { formatBytes, formatCount, formatFigure, formatSeconds } from "../bench/harness/format.ts";
 import { renderHtml } from "../bench/sweep/html.ts";
 import { renderTable } from "../bench/sweep/table.ts";
 import type { SweepReport } from "../bench/sweep/schema.ts";

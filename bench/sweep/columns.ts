@@ -3,8 +3,9 @@
  *
  * @module
  */
-import { formatFigure, formatMib, formatNs, formatPercent } from "./format.ts";
-import type { Figures, Row, Spread } from "./schema.ts";
+import { formatFigure, formatMib, formatNs, formatPercent } from "../harness/format.ts";
+import type { Spread } from "../harness/spread.ts";
+import type { Figures, Row } from "./schema.ts";
 import { aboveBase } from "./summary.ts";
 
 /** One column of figures. */

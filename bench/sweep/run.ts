@@ -3,47 +3,39 @@
  *
  * @module
  */
-import type { Allocator } from "./allocators.ts";
-import { formatCount } from "./format.ts";
-import { flushNames, type Identity, type Measurer } from "./measure.ts";
+import type { Allocator } from "../harness/allocators.ts";
+import type { Driver, Identity } from "../harness/driver.ts";
+import { formatCount } from "../harness/format.ts";
+import { flushNames, measureBlocks } from "./measure.ts";
 import type { SweepOptions } from "./options.ts";
 import { planSteps, type Step } from "./order.ts";
-import type { Progress } from "./progress.ts";
+import type { Progress } from "../harness/progress.ts";
+import type { Measured } from "../harness/report.ts";
+import { type Gathered, measureRounds } from "../harness/rounds.ts";
 import type { Row, Sample } from "./schema.ts";
 import { sortRows, summarize } from "./summary.ts";
 
 /** What a sweep found. */
-export interface SweepResult {
+export interface SweepResult extends Measured {
   /** Sorted; of an interrupted sweep, those that have a sample or an error. */
   rows: Row[];
-  /** Whether Ctrl-C ended it early. */
-  interrupted: boolean;
-  /** The C library's version, from the first process that told it. */
-  libc: string | null;
 }
 
-interface Cell {
+interface Cell extends Gathered<Sample> {
   allocator: Allocator;
   identity: Identity;
   size: number;
   count: number;
-  samples: Sample[];
-  error: string | null;
 }
 
 /** Measures everything that the options ask for. */
 export async function runSweep(
   options: SweepOptions,
   allocators: readonly Allocator[],
-  measurer: Measurer,
+  driver: Driver,
   progress: Progress,
 ): Promise<SweepResult> {
-  const identities: Identity[] = [];
-  for (const allocator of allocators) {
-    const outcome = await measurer.identify(allocator);
-    if (outcome.kind !== "value") break;
-    identities.push(outcome.value);
-  }
+  const identities = await driver.identifyAll(allocators);
   const libc = identities.find((identity) => identity.libc !== null)?.libc ?? null;
   const cells = new Map<string, Cell>();
   for (const [index, identity] of identities.entries()) {
@@ -57,53 +49,37 @@ export async function runSweep(
     }
   }
   const interrupted = identities.length < allocators.length ||
-    await measureAll(options, allocators.length, cells, measurer, progress) === "interrupted";
+    await measureAll(options, allocators, cells, driver, progress) === "interrupted";
   const told = [...cells.values()].filter((cell) => cell.samples.length > 0 || cell.error !== null);
   return { rows: sortRows(told.map((cell) => toRow(cell, options))), interrupted, libc };
 }
 
-async function measureAll(
+function measureAll(
   options: SweepOptions,
-  allocatorCount: number,
+  allocators: readonly Allocator[],
   cells: ReadonlyMap<string, Cell>,
-  measurer: Measurer,
+  driver: Driver,
   progress: Progress,
 ): Promise<"complete" | "interrupted"> {
   const { sizes, counts, repeat, seed, pattern } = options;
-  const steps = planSteps(sizes, counts, allocatorCount, repeat, seed);
-  const clock = new Clock(steps, (step) => cells.get(cellKey(step))?.error === null);
-  let round: number | null = null;
-  for (const [index, step] of steps.entries()) {
-    const cell = cells.get(cellKey(step));
-    if (step.round !== round) {
-      round = step.round;
-      progress.round(
-        round < 0 ? "Warm-up round" : `Round ${round + 1} of ${repeat}`,
-        clock.secondsLeft(index),
-      );
-    }
-    // What failed once is not asked again: it would fail, or differ without a reason, again.
-    if (cell === undefined || cell.error !== null) continue;
-    progress.step(
-      `${cell.allocator.name}, ${formatCount(step.count)} × ${step.size} B`,
-      clock.shareDone(index),
-      clock.secondsLeft(index),
-    );
-    const started = performance.now();
-    const outcome = await measurer.measure(cell.allocator, cell.identity, {
-      ...step,
-      pattern,
-      seed,
-    });
-    if (outcome.kind === "interrupted") return "interrupted";
-    clock.took(step, (performance.now() - started) / 1000);
-    if (outcome.kind === "failed") {
-      cell.error = outcome.error;
-    } else if (step.round >= 0) {
-      cell.samples.push(outcome.value);
-    }
-  }
-  return "complete";
+  const cellOf = (step: Step): Cell | undefined => cells.get(cellKey(step));
+  return measureRounds<Step, Sample>(
+    {
+      steps: planSteps(sizes, counts, allocators.length, repeat, seed),
+      gathered: cellOf,
+      name: (step) =>
+        `${allocators[step.allocator]?.name}, ${formatCount(step.count)} × ${step.size} B`,
+      likelySeconds: ({ size, count }) => 0.03 + count * (5e-8 + size * 1e-9),
+      pauseSeconds: ({ idle }) => idle ? 1 : 0,
+      measure: (step) => {
+        const cell = cellOf(step);
+        if (cell === undefined) throw new Error("A step without a cell is not made");
+        return measureBlocks(driver, cell.allocator, cell.identity, { ...step, pattern, seed });
+      },
+    },
+    repeat,
+    progress,
+  );
 }
 
 function toRow(cell: Cell, options: SweepOptions): Row {
@@ -128,38 +104,4 @@ function toRow(cell: Cell, options: SweepOptions): Row {
 
 function cellKey({ allocator, size, count }: Pick<Step, "allocator" | "size" | "count">): string {
   return `${allocator} ${size} ${count}`;
-}
-
-/** Tells how long the rest takes, from what steps like it took before, else from a rough reckoning. */
-class Clock {
-  readonly #steps: readonly Step[];
-  readonly #isMeasured: (step: Step) => boolean;
-  /** Seconds that a cell last took, without the idle second. */
-  readonly #known = new Map<string, number>();
-
-  /** `isMeasured` tells of a step whether it will be, or was, run: a cell that failed is left out. */
-  constructor(steps: readonly Step[], isMeasured: (step: Step) => boolean) {
-    this.#steps = steps;
-    this.#isMeasured = isMeasured;
-  }
-
-  took(step: Step, seconds: number): void {
-    this.#known.set(cellKey(step), seconds - (step.idle ? 1 : 0));
-  }
-
-  secondsLeft(index: number): number {
-    return this.#total(this.#steps.slice(index));
-  }
-
-  shareDone(index: number): number {
-    const done = this.#total(this.#steps.slice(0, index));
-    return done / (done + this.secondsLeft(index));
-  }
-
-  #total(steps: readonly Step[]): number {
-    return steps.filter(this.#isMeasured).reduce((total, step) => {
-      const likely = 0.03 + step.count * (5e-8 + step.size * 1e-9);
-      return total + (this.#known.get(cellKey(step)) ?? likely) + (step.idle ? 1 : 0);
-    }, 0);
-  }
 }

@@ -5,6 +5,8 @@
  *
  * @module
  */
+import type { ReportHead } from "../harness/report.ts";
+import type { Nullable, Spread } from "../harness/spread.ts";
 
 /** The order in which blocks are freed: as they were allocated, or shuffled. */
 export type Pattern = "sequential" | "random";
@@ -50,21 +52,6 @@ export interface Sample extends Figures {
   repeat: number;
 }
 
-/** How far the samples of a row lie apart. */
-export interface Spread {
-  /** The middle one, or the mean of the middle two. */
-  median: number;
-  /** The least. */
-  min: number;
-  /** The greatest. */
-  max: number;
-  /** The median absolute deviation from the median. */
-  mad: number;
-}
-
-/** Every figure of `T`, or null where there is none. */
-export type Nullable<T> = { [Key in keyof T]: T[Key] | null };
-
 /** What was found for one allocator at one size and count. The figures are null without a sample. */
 export interface Row extends Nullable<Figures> {
   /** Its name on the command line. */
@@ -107,38 +94,10 @@ export interface Model {
   max_relative_error: number;
 }
 
-/** Where it was measured. */
-export interface Machine {
-  /** The processor's name. */
-  cpu: string;
-  /** Logical processors that this process may use. */
-  cores: number;
-  /** All memory. */
-  memory_bytes: number;
-  /** Kernel name and release. */
-  kernel: string;
-  /** C library and version. */
-  libc: string;
-  /** Transparent huge pages: always, madvise or never. */
-  thp: string;
-}
-
 /** A whole sweep. */
-export interface SweepReport {
+export interface SweepReport extends ReportHead {
   /** The name of this shape. A change that breaks readers gets another number. */
   schema: "hakmem.sweep/1";
-  /** The verb and its arguments as given. */
-  command: string[];
-  /** What the order of measuring and of freeing was shuffled by. */
-  seed: number;
-  /** When measuring began, UTC. */
-  started: string;
-  /** Whether Ctrl-C ended it before all was measured. */
-  interrupted: boolean;
-  /** The checkout's commit; "unknown" outside of git. */
-  commit: string;
-  /** Where it was measured. */
-  machine: Machine;
   /** By size, count and overhead. */
   rows: Row[];
   /** One for each allocator and size with at least two counts. */

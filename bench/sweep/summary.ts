@@ -3,18 +3,9 @@
  *
  * @module
  */
-// Medians and median absolute deviations as a tested library has them.
-import { median, medianAbsoluteDeviation } from "simple-statistics";
+import { type Nullable, type Spread, spreadOf, spreadsOf } from "../harness/spread.ts";
 import { fitModel } from "./model.ts";
-import {
-  figureNames,
-  type Figures,
-  type Model,
-  type Nullable,
-  type Row,
-  type Sample,
-  type Spread,
-} from "./schema.ts";
+import { figureNames, type Figures, type Model, type Row, type Sample } from "./schema.ts";
 
 /**
  * The medians of samples. The overhead is reckoned from the medians of base and live RSS, so that a row
@@ -25,11 +16,7 @@ export function summarize(
   size: number,
   count: number,
 ): Nullable<Figures> & Pick<Row, "spread"> {
-  const spread: Row["spread"] = {};
-  for (const name of figureNames) {
-    const values = samples.map((sample) => sample[name]).filter((value) => value !== null);
-    if (values.length > 0) spread[name] = spreadOf(values);
-  }
+  const spread = spreadsOf(figureNames, samples);
   const middle = (name: keyof Figures): number | null => spread[name]?.median ?? null;
   const [base, live] = [middle("base_rss_bytes"), middle("live_rss_bytes")];
   const overhead = base === null || live === null ? null : live - base - size * count;
@@ -104,13 +91,4 @@ export function fitModels(rows: readonly Row[]): Model[] {
     });
   }
   return models.sort((a, b) => a.size - b.size || a.allocator.localeCompare(b.allocator));
-}
-
-function spreadOf(values: number[]): Spread {
-  return {
-    median: median(values),
-    min: Math.min(...values),
-    max: Math.max(...values),
-    mad: medianAbsoluteDeviation(values),
-  };
 }

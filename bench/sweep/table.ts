@@ -4,41 +4,18 @@
  *
  * @module
  */
-import { styleText } from "node:util";
-// Column widths, spanning cells and colour codes that take no room: a table library's own work.
-import Table from "cli-table3";
+import type { HorizontalTableRow } from "cli-table3";
+import { headline, newTable, type Paint, painter, tableText } from "../harness/text_table.ts";
 import { columns, isBest } from "./columns.ts";
-import { formatBytes, formatCount, formatFigure, formatPercent } from "./format.ts";
+import { formatBytes, formatCount, formatFigure, formatPercent } from "../harness/format.ts";
 import type { Row, SweepReport } from "./schema.ts";
 import { groupRows } from "./summary.ts";
 
 const width = columns.length + 1;
 
-const plainLines = {
-  "top": "",
-  "top-mid": "",
-  "top-left": "",
-  "top-right": "",
-  "bottom": "",
-  "bottom-mid": "",
-  "bottom-left": "",
-  "bottom-right": "",
-  "left": "",
-  "left-mid": "",
-  "mid": "",
-  "mid-mid": "",
-  "right": "",
-  "right-mid": "",
-  "middle": "  ",
-};
-
-/** How to paint: bold for heads and the best of a column, red for what failed; or not at all. */
-type Paint = (style: "bold" | "red" | "dim", text: string) => string;
-
 /** Renders a report for a terminal or, without colour, for a file. */
 export function renderTable(report: SweepReport, colour: boolean): string {
-  const paint: Paint = (style, text) =>
-    colour ? styleText(style, text, { validateStream: false }) : text;
+  const paint = painter(colour);
   const parts = [
     headline(report),
     rowTable(report, paint),
@@ -46,17 +23,6 @@ export function renderTable(report: SweepReport, colour: boolean): string {
     modelTable(report, paint),
   ];
   return parts.filter((part) => part !== "").join("\n\n") + "\n";
-}
-
-function headline(report: SweepReport): string {
-  const { machine } = report;
-  return [
-    `${machine.cpu}, ${machine.cores} cores, ${
-      formatBytes(machine.memory_bytes)
-    }, ${machine.kernel}, ${machine.libc}, huge pages: ${machine.thp}`,
-    `seed ${report.seed}, commit ${report.commit.slice(0, 12)}, ${report.started}`,
-    ...(report.interrupted ? ["INTERRUPTED: only what was measured until then is shown"] : []),
-  ].join("\n");
 }
 
 function rowTable(report: SweepReport, paint: Paint): string {
@@ -73,11 +39,11 @@ function rowTable(report: SweepReport, paint: Paint): string {
     );
     for (const row of group) table.push(...rowLines(row, group, paint));
   }
-  return table.length === 0 ? "Nothing was measured." : trimLines(table.toString());
+  return table.length === 0 ? "Nothing was measured." : tableText(table);
 }
 
 /** The row's figures, if it has any, and what went wrong, if anything did. */
-function rowLines(row: Row, group: readonly Row[], paint: Paint): Table.HorizontalTableRow[] {
+function rowLines(row: Row, group: readonly Row[], paint: Paint): HorizontalTableRow[] {
   const error = row.error === null ? null : paint("red", row.error);
   if (row.repeats === 0) {
     return [[row.allocator, { content: error, colSpan: width - 1, hAlign: "left" }]];
@@ -89,7 +55,7 @@ function rowLines(row: Row, group: readonly Row[], paint: Paint): Table.Horizont
     const value = isBest(column, row, group) ? paint("bold", text) : text;
     return figure.deviation === null ? value : `${value} ±${column.format(figure.deviation)}`;
   });
-  const lines: Table.HorizontalTableRow[] = [[row.allocator, ...cells]];
+  const lines: HorizontalTableRow[] = [[row.allocator, ...cells]];
   if (error !== null) {
     lines.push(["", {
       content: `${error} (after ${row.repeats} samples)`,
@@ -135,17 +101,5 @@ function modelTable(report: SweepReport, paint: Paint): string {
       formatPercent(model.max_relative_error),
     ]);
   }
-  return trimLines(table.toString());
-}
-
-function newTable(width: number): Table.Table {
-  return new Table({
-    chars: plainLines,
-    style: { "padding-left": 0, "padding-right": 0, head: [], border: [], compact: true },
-    colAligns: Array.from({ length: width }, (_, index) => index === 0 ? "left" : "right"),
-  });
-}
-
-function trimLines(text: string): string {
-  return text.split("\n").map((line) => line.trimEnd()).join("\n");
+  return tableText(table);
 }

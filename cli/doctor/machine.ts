@@ -3,8 +3,8 @@
  *
  * @module
  */
-import { formatBytes } from "../../bench/sweep/format.ts";
-import { cgroupLimits, hugePageModes, memoryInfo, readText } from "../../bench/sweep/machine.ts";
+import { formatBytes } from "../../bench/harness/format.ts";
+import { cgroupLimits, hugePageModes, memoryInfo, readText } from "../../bench/harness/machine.ts";
 import { compareVersions } from "../elf.ts";
 import { bad, type Finding, ok, warn } from "./finding.ts";
 import type { SharedObject } from "./object.ts";

@@ -4,7 +4,7 @@
  * @module
  */
 import { basename } from "node:path";
-import { libraryPaths, whyNotPreloadable } from "../../bench/sweep/allocators.ts";
+import { libraryPaths, whyNotPreloadable } from "../../bench/harness/allocators.ts";
 import { mallocFamily } from "../loader_log.ts";
 import { callerPath } from "../paths.ts";
 import { bad, type Finding, ok, warn } from "./finding.ts";

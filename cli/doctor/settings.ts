@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { whyNotPreloadable } from "../../bench/sweep/allocators.ts";
+import { whyNotPreloadable } from "../../bench/harness/allocators.ts";
 import { bad, type Finding, ok, warn } from "./finding.ts";
 
 /** An environment variable that hakmem heeds. */

@@ -1,5 +1,5 @@
 /**
- * Numbers as people read them in the sweep's messages, table and report.
+ * Numbers as people read them in messages, tables and reports.
  *
  * @module
  */
@@ -42,6 +42,18 @@ export function formatFigure(value: number): string {
 /** Nanoseconds, of which hundredths mean little: 1.62, 12.3, 139. */
 export function formatNs(value: number): string {
   return value.toFixed(value >= 100 ? 0 : value >= 10 ? 1 : 2);
+}
+
+/** A time in the unit that suits it: 7.41 ns, 21.3 µs, 28.6 ms, 1.25 s. */
+export function formatDuration(nanoseconds: number): string {
+  const units = ["ns", "µs", "ms", "s"];
+  let value = nanoseconds;
+  let unit = 0;
+  while (value >= 999.5 && unit < units.length - 1) {
+    value /= 1000;
+    unit += 1;
+  }
+  return `${formatNs(value)} ${units[unit]}`;
 }
 
 /** A share as percent with as many decimals as tell something. */

@@ -1,5 +1,5 @@
 /**
- * How far a sweep has got, on standard error: one line that rewrites itself, with the time left, on a
+ * How far the measuring has got, on standard error: one line that rewrites itself, with the time left, on a
  * terminal; a line a round elsewhere.
  *
  * @module

@@ -1,10 +1,25 @@
 /**
- * The machine beneath a sweep: what it is, for the report, and how much memory it has to give.
+ * The machine beneath what is measured: what it is, for the report, and how much memory it has to give.
  *
  * @module
  */
 import { dirname, join } from "node:path";
-import type { Machine } from "./schema.ts";
+
+/** Where it was measured. */
+export interface Machine {
+  /** The processor's name. */
+  cpu: string;
+  /** Logical processors that this process may use. */
+  cores: number;
+  /** All memory. */
+  memory_bytes: number;
+  /** Kernel name and release. */
+  kernel: string;
+  /** C library and version. */
+  libc: string;
+  /** Transparent huge pages: always, madvise or never. */
+  thp: string;
+}
 
 /** Describes the machine. The C library is what a measuring process said of itself. */
 export function describeMachine(libcVersion: string | null): Machine {

@@ -1,5 +1,5 @@
 /**
- * Which allocators a sweep measures and where their shared objects lie.
+ * Which allocators are measured and where their shared objects lie.
  *
  * @module
  */
@@ -7,7 +7,6 @@ import { basename, join } from "node:path";
 import { type Elf, readElf } from "../../cli/elf.ts";
 import { callerPath, preloadLibrary } from "../../cli/paths.ts";
 import { UsageError } from "../../cli/errors.ts";
-import { knownAllocators, type SweepOptions } from "./options.ts";
 
 /** An allocator to be measured. */
 export interface Allocator {
@@ -15,7 +14,37 @@ export interface Allocator {
   name: string;
   /** The object to preload; null for the C library's own. */
   preload: string | null;
+  /** Variables that only its processes get, in addition to the caller's. */
+  env: Readonly<Record<string, string>>;
 }
+
+/** What `--peer` says after the name. */
+export interface Peer {
+  /** The shared object, as the caller typed it. */
+  path: string;
+  /** Variables for this peer only. */
+  env: Readonly<Record<string, string>>;
+}
+
+/** Which allocators the caller wants. */
+export interface AllocatorChoice {
+  /** Names in the order given; null for all that are found. */
+  allocators: string[] | null;
+  /** Objects named by `--peer`, by name. */
+  peers: Map<string, Peer>;
+}
+
+/** The names that `--allocators` knows without a `--peer`. */
+export const knownAllocators: readonly string[] = [
+  "system",
+  "hakmem",
+  "mimalloc",
+  "jemalloc",
+  "tcmalloc",
+];
+
+/** Our own allocator's name among them. */
+export const ourselves = "hakmem";
 
 /** The peers that are looked for: file names in order of preference, and where a person gets one. */
 const peers: Record<string, { files: string[]; package: string }> = {
@@ -31,12 +60,12 @@ const peers: Record<string, { files: string[]; package: string }> = {
 };
 
 /**
- * The allocators that the options mean, in the order of the result's columns. A named one that is not
+ * The allocators that the choice means, in the order of the result's columns. A named one that is not
  * there is wrong usage; without names, peers that are not installed are left out.
  */
-export async function resolveAllocators(options: SweepOptions): Promise<Allocator[]> {
-  const named = new Map<string, string>();
-  for (const [name, given] of options.peers) {
+export async function resolveAllocators(choice: AllocatorChoice): Promise<Allocator[]> {
+  const named = new Map<string, Peer>();
+  for (const [name, { path: given, env }] of choice.peers) {
     const path = callerPath(given);
     const fault = whyNotPreloadable(path);
     if (fault !== null) {
@@ -44,22 +73,23 @@ export async function resolveAllocators(options: SweepOptions): Promise<Allocato
         `--peer ${name}: ${path} ${fault}; name a shared object for this machine, as in '--peer ${name}=/usr/lib/libname.so'`,
       );
     }
-    named.set(name, path);
+    named.set(name, { path, env });
   }
   // A peer that is named is wanted, also where --allocators leaves it out.
-  const names = [...new Set([...options.allocators ?? knownAllocators, ...named.keys()])];
+  const names = [...new Set([...choice.allocators ?? knownAllocators, ...named.keys()])];
   const libraries = await libraryPaths(Object.values(peers).flatMap((peer) => peer.files));
   const allocators: Allocator[] = [];
   for (const name of names) {
     if (name === "system") {
-      allocators.push({ name, preload: null });
-    } else if (name === "hakmem") {
-      allocators.push({ name, preload: preloadLibrary });
+      allocators.push({ name, preload: null, env: {} });
+    } else if (name === ourselves) {
+      allocators.push({ name, preload: preloadLibrary, env: {} });
     } else {
-      const preload = named.get(name) ?? findPeer(name, libraries);
+      const peer = named.get(name);
+      const preload = peer?.path ?? findPeer(name, libraries);
       if (preload !== null) {
-        allocators.push({ name, preload });
-      } else if (options.allocators !== null) {
+        allocators.push({ name, preload, env: peer?.env ?? {} });
+      } else if (choice.allocators !== null) {
         const here = [
           "system",
           "hakmem",
