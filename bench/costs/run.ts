@@ -44,7 +44,9 @@ export async function countCosts(
   progress: Progress,
   stop: AbortSignal,
 ): Promise<Counted> {
-  const driver = new Driver(binary("hak-bench"), folder, stop);
+  const links = join(folder, "links");
+  await Deno.mkdir(links);
+  const driver = new Driver(binary("hak-bench"), links, stop);
   const result: Counted = { instructions: [], counts: [], interrupted: true, libc: null };
   const steps = new Steps(
     work.instructionPlaces.length * work.allocators.length + work.countPlaces.length,
@@ -52,7 +54,11 @@ export async function countCosts(
   );
   const identities = await driver.identifyAll(work.allocators);
   result.libc = identities.find(({ libc }) => libc !== null)?.libc ?? null;
-  const callgrind = new Callgrind(work.options, folder, stop);
+  const callgrind = new Callgrind(
+    work.options,
+    new Driver("valgrind", links, stop),
+    join(folder, "callgrind.out"),
+  );
   for (const place of work.instructionPlaces) {
     for (const [index, allocator] of work.allocators.entries()) {
       const identity = identities[index];
@@ -99,13 +105,13 @@ class Steps {
 /** Runs rows under callgrind. */
 class Callgrind {
   readonly #options: CostOptions;
-  readonly #outFile: string;
   readonly #driver: Driver;
+  readonly #outFile: string;
 
-  constructor(options: CostOptions, folder: string, stop: AbortSignal) {
+  constructor(options: CostOptions, driver: Driver, outFile: string) {
     this.#options = options;
-    this.#outFile = join(folder, "callgrind.out");
-    this.#driver = new Driver("valgrind", folder, stop);
+    this.#driver = driver;
+    this.#outFile = outFile;
   }
 
   /** The instructions of a row; null after Ctrl-C. */
