@@ -5,6 +5,7 @@
 //!   zig build platforms        the objects for every platform, into zig-out/PLATFORM/lib/
 //!   zig build platform-tests   the same and what is run of them under emulation, into zig-out/PLATFORM/test/
 //!   zig build test             the unit tests, with safety checks
+//!   zig build test-bench       of these, the workloads of the benchmark
 //!   zig build test-interleave  of these, the threads in every order
 //!   zig build test-costs       of these, what operations cost other threads
 
@@ -126,12 +127,20 @@ pub fn build(b: *std.Build) void {
         .use_llvm = true,
     });
     const costs_step = b.step("test-costs", "Run the tests of what operations cost");
+    const bench_tests = b.addTest(.{
+        .name = "bench",
+        .root_module = programModule(b, "bench/hak_bench.zig", target, .safe),
+        .test_runner = .{ .path = b.path("test_runner.zig"), .mode = .simple },
+        .use_llvm = true,
+    });
     const interleave_step = b.step("test-interleave", "Run the tests that explore interleavings");
+    const bench_step = b.step("test-bench", "Run the tests of the workloads");
     const test_step = b.step("test", "Run the unit tests");
-    for ([_]*std.Build.Step.Compile{ unit_tests, harness_tests, interleave_tests, steps_tests, costs_tests }) |tests| {
+    for ([_]*std.Build.Step.Compile{ unit_tests, harness_tests, bench_tests, interleave_tests, steps_tests, costs_tests }) |tests| {
         const run = b.addRunArtifact(tests);
         run.has_side_effects = true;
         test_step.dependOn(&run.step);
+        if (tests == bench_tests) bench_step.dependOn(&run.step);
         if (tests == interleave_tests or tests == steps_tests) interleave_step.dependOn(&run.step);
         if (tests == costs_tests) costs_step.dependOn(&run.step);
     }

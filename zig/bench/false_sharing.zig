@@ -22,7 +22,7 @@ const block_bytes = 8;
 /// Blocks that a thread has at a time.
 const block_count = 16;
 const writes_a_block = 50;
-const pairs_total = 6_000_000;
+const pairs_total = 12_000_000;
 
 fn rowOf(comptime manner: Manner) Row {
     return .{

@@ -15,6 +15,7 @@
 //! Not done here: repeats, statistics, the choice of allocators. The CLI does that.
 
 const std = @import("std");
+const builtin = @import("builtin");
 const measure = @import("measure.zig");
 const identity = @import("identity.zig");
 const team = @import("team.zig");
@@ -42,7 +43,12 @@ const workloads = [_]run_module.Workload{
 
 const scale_max = 1000;
 
-pub export fn main(argc: c_int, argv: [*]const [*:0]const u8) c_int {
+comptime {
+    // The unit tests have a `main` of their own.
+    if (!builtin.is_test) @export(&main, .{ .name = "main" });
+}
+
+pub fn main(argc: c_int, argv: [*]const [*:0]const u8) callconv(.c) c_int {
     const arguments = argv[1..@intCast(argc)];
     if (arguments.len == 1 and std.mem.eql(u8, std.mem.span(arguments[0]), "--list")) {
         printList();

@@ -14,7 +14,7 @@ pub const workload: run_module.Workload = .{
     .summary = "threads replace blocks of an array and hand it on to new threads",
     .rows = &.{.{
         .id = "larson",
-        .label = "5,000 blocks of 8–1000 B a thread, handed on after 100,000 pairs",
+        .label = "5,000 blocks of 8–1000 B a thread, handed on 20 times",
         .threads = true,
         .quick = true,
         .live_bytes = slot_count * (size_min + size_max) / 2,
@@ -27,8 +27,8 @@ const slot_count = 5_000;
 const size_min = 8;
 const size_max = 1_000;
 const pairs_total = 6_000_000;
-/// What a thread does before it hands on.
-const pairs_handed_on = 100_000;
+/// Threads that an array goes through.
+const threads_an_array = 20;
 
 fn measureRow(run: *Run) void {
     const pairs = run.scaled(pairs_total);
@@ -60,7 +60,7 @@ const Worker = struct {
     pub fn work(worker: *Worker) void {
         var rest = worker.pairs;
         while (rest > 0) : (rest -= worker.pairs_next) {
-            worker.pairs_next = @min(rest, pairs_handed_on);
+            worker.pairs_next = @min(rest, std.math.divCeil(usize, worker.pairs, threads_an_array) catch unreachable);
             team.join(worker.stack.spawn(Worker, replace, worker));
         }
     }

@@ -29,7 +29,7 @@ fn rowOf(comptime size: usize, comptime pattern: Pattern) Row {
         .peak_bytes = run_module.peakBytes(count_full, size, count_full * @sizeOf([*]u8)),
         .measure = struct {
             fn measureRow(run: *Run) void {
-                measurePattern(run, size, if (size == 16) 10 else 3, pattern);
+                measurePattern(run, size, if (size == 16) 20 else 3, pattern);
             }
         }.measureRow,
     };

@@ -80,7 +80,7 @@ pub fn warmMemory(bytes: usize) void {
 }
 
 /// Writes a byte of every page.
-pub fn touchForWriting(memory: [*]u8, bytes: usize) void {
+fn touchForWriting(memory: [*]u8, bytes: usize) void {
     const volatile_memory: [*]volatile u8 = memory;
     var offset: usize = 0;
     while (offset < bytes) : (offset += std.heap.page_size_min) volatile_memory[offset] = 1;

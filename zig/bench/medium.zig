@@ -26,7 +26,7 @@ fn rowOf(comptime touch: slots_module.Touch) Row {
         .peak_bytes = run_module.peakBytes(slot_count, size_max, slot_count * @sizeOf(slots_module.Slot)),
         .measure = struct {
             fn measureRow(run: *Run) void {
-                const pairs = run.scaled(if (touch == .ends) 2_000_000 else 1_000_000);
+                const pairs = run.scaled(if (touch == .ends) 1_000_000 else 500_000);
                 slots_module.measureReplacing(run, .{ .slot_count = slot_count, .size_min = size_min, .size_max = size_max, .touch = touch }, pairs);
             }
         }.measureRow,

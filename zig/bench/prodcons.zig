@@ -40,12 +40,16 @@ fn measureSharing(run: *Run, sharing: Sharing) void {
     const consumers: usize = if (sharing == .one_to_one) rings.len else 1;
     const workers = run.array(Worker, rings.len + consumers);
     run.operations = run.scaled(pairs_total);
+    // Neighbours in the team get different processors: a consumer comes right after its producer.
+    var rest = workers;
     for (rings, 0..) |*ring, index| {
         ring.init(run_module.shareOf(run.operations, rings.len, index));
-        workers[index] = .{ .run = run, .produces = true, .rings = rings[index..][0..1] };
-    }
-    for (workers[rings.len..], 0..) |*worker, index| {
-        worker.* = .{ .run = run, .produces = false, .rings = if (consumers == 1) rings else rings[index..][0..1] };
+        const own = rings[index..][0..1];
+        rest[0] = .{ .run = run, .produces = true, .rings = own };
+        rest = rest[1..];
+        if (index >= consumers) continue;
+        rest[0] = .{ .run = run, .produces = false, .rings = if (consumers == 1) rings else own };
+        rest = rest[1..];
     }
     team.measureTeam(run, Worker, workers);
 }

@@ -60,7 +60,7 @@ fn grown(size: usize) usize {
 
 /// The first to reach 16 MiB.
 const vector_resizes = 35;
-const vector_rounds = 40;
+const vector_rounds = 100;
 
 fn measureVector(run: *Run) void {
     const rounds = run.scaled(vector_rounds);
@@ -135,7 +135,7 @@ fn checkAndFree(run: *Run, blocks: []const Slot) void {
 const shrink_count = 200;
 const shrink_first = 64 * kib;
 const shrink_resizes = 10;
-const shrink_rounds = 100;
+const shrink_rounds = 200;
 
 fn shrunk(size: usize) usize {
     return size * 2 / 3;

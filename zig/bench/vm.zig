@@ -13,8 +13,8 @@ pub const workload: run_module.Workload = .{
     .name = "vm",
     .summary = "one block of 2 or 64 MiB allocated and freed, over and over",
     .rows = &.{
-        rowOf(2, .untouched, 500_000),
-        rowOf(2, .pages, 50_000),
+        rowOf(2, .untouched, 1_000_000),
+        rowOf(2, .pages, 25_000),
         rowOf(2, .whole, 5_000),
         rowOf(64, .untouched, 20_000),
         rowOf(64, .pages, 8),
