@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { join } from "node:path";
 import { renderCsv } from "../bench/comparison/csv.ts";
 import { summarizeRows } from "../bench/comparison/ranking.ts";
 import { type Contender, runComparison } from "../bench/comparison/run.ts";
@@ -16,7 +17,7 @@ import { checkOutputs, writeReport } from "../bench/harness/outputs.ts";
 import type { Progress } from "../bench/harness/progress.ts";
 import { exitStatus, type Measured, takeReport } from "../bench/harness/report.ts";
 import { ProgramRunner } from "../bench/programs/runner.ts";
-import { prepareInputs, selectPrograms } from "../bench/programs/selection.ts";
+import { planOf, prepareInputs } from "../bench/programs/selection.ts";
 import { readCatalog, selectRows, thoseThatFit } from "../bench/workloads/catalog.ts";
 import { measureRow } from "../bench/workloads/measure.ts";
 import { type BenchOptions, parseOptions, usageText } from "../bench/workloads/options.ts";
@@ -71,7 +72,7 @@ async function planWorkloads(
   const subjects = thoseThatFit(wanted, availableMemoryBytes(), (line) => console.error(line));
   return async (folder, progress) => {
     const driver = new Driver(program, folder, stop);
-    return await compareAll(options, allocators, driver, (contenders) =>
+    return await compareAll(allocators, driver, (contenders) =>
       runComparison({
         ...options,
         subjects,
@@ -87,29 +88,33 @@ async function planPrograms(
   allocators: readonly Allocator[],
   stop: AbortSignal,
 ): Promise<Measure> {
-  const { hyperfine, programs } = await selectPrograms(
-    options.words,
-    (line) => console.error(line),
-  );
+  const { hyperfine, programs } = planOf(options.words, (line) => console.error(line));
   await buildIfNeeded();
   return async (folder, progress) => {
-    const driver = new Driver(binary("hak-bench"), folder, stop);
-    const inputs = await prepareInputs(folder, programs);
-    const runner = new ProgramRunner(hyperfine, binary("hak-bench-program"), inputs, stop);
-    return await compareAll(options, allocators, driver, (contenders) =>
-      runComparison({
+    const [links, inputs, scratch] = [
+      join(folder, "links"),
+      join(folder, "in"),
+      join(folder, "run"),
+    ];
+    for (const each of [links, inputs, scratch]) await Deno.mkdir(each);
+    const driver = new Driver(binary("hak-bench"), links, stop);
+    return await compareAll(allocators, driver, async (contenders) => {
+      if (!await prepareInputs(inputs, programs, stop)) return { rows: [], interrupted: true };
+      const meter = binary("hak-program-meter");
+      const runner = new ProgramRunner({ hyperfine, meter, inputs, scratch }, stop);
+      return await runComparison({
         ...options,
         subjects: programs,
         contenders,
         likelySeconds: 3,
         measure: (trial) => runner.measure(trial),
-      }, progress));
+      }, progress);
+    });
   };
 }
 
 /** Identifies the allocators, then compares them. */
 async function compareAll(
-  options: BenchOptions,
   allocators: readonly Allocator[],
   driver: Driver,
   compare: (contenders: Contender[]) => Promise<{ rows: Row[]; interrupted: boolean }>,

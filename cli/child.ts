@@ -79,9 +79,9 @@ export function writeOut(to: { writeSync(piece: Uint8Array): number }, piece: Ui
   }
 }
 
-/** Sends a signal to every process below this one. */
-export function signalDescendants(signal: Deno.Signal): void {
-  for (const pid of processesBelow(Deno.pid)) {
+/** Sends a signal to every process below one, by default below this one. */
+export function signalDescendants(signal: Deno.Signal, ancestor: number = Deno.pid): void {
+  for (const pid of processesBelow(ancestor)) {
     try {
       Deno.kill(pid, signal);
     } catch (error) {

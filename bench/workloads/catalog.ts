@@ -4,6 +4,7 @@
  * @module
  */
 import { RunError, UsageError } from "../../cli/errors.ts";
+import { threadsText } from "../comparison/run.ts";
 import type { Subject } from "../comparison/schema.ts";
 import { callerEnvironment } from "../harness/driver.ts";
 import { formatBytes } from "../harness/format.ts";
@@ -20,7 +21,7 @@ export interface ListedRow {
   operation: string;
   /** Whether it belongs to the quick selection. */
   quick: boolean;
-  /** The memory that a run may need at most. */
+  /** The memory that a run may need at most, for each of its threads. */
   peak_bytes: number;
 }
 
@@ -98,7 +99,7 @@ export function selectRows(catalog: readonly Workload[], selection: Selection): 
           threads: count,
           operation: row.operation,
           threaded: row.threads,
-          peakBytes: row.peak_bytes,
+          peakBytes: row.peak_bytes * count,
         }))
       )
   );
@@ -110,10 +111,10 @@ export function thoseThatFit(
   availableBytes: number,
   say: (line: string) => void,
 ): Place[] {
-  const fit = places.filter(({ row, peakBytes }) => {
+  const fit = places.filter(({ row, threads, peakBytes }) => {
     if (peakBytes <= availableBytes) return true;
     say(
-      `Left out: ${row} needs ${formatBytes(peakBytes)} of memory, ${
+      `Left out: ${row}${threadsText({ threads })} needs ${formatBytes(peakBytes)} of memory, ${
         formatBytes(availableBytes)
       } are available`,
     );

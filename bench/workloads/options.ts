@@ -31,7 +31,8 @@ export interface BenchOptions extends CommonOptions {
   scale: number;
 }
 
-const limits = { threads: 1024, scale: 100 };
+/** The native program takes no more. */
+const limits = { threads: 256, scale: 1000 };
 
 const shapes = {
   ...commonOptions,
