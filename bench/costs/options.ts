@@ -36,7 +36,8 @@ export interface CostOptions extends CommonOptions {
   scale: number;
 }
 
-const limits = { threads: 256, scale: 10 };
+/** The limits that the help text tells. */
+export const limits = { threads: 256, scale: 10 };
 const defaultThreads = [1, 2, 4, 8, 16, 32, 64];
 const defaultScale = 0.02;
 

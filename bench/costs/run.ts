@@ -11,7 +11,7 @@ import type { Progress } from "../harness/progress.ts";
 import type { Measured } from "../harness/report.ts";
 import type { Place } from "../workloads/catalog.ts";
 import { callgrindArguments, instructionsOfCalls } from "./callgrind.ts";
-import type { CostOptions } from "./options.ts";
+import { type CostOptions, limits } from "./options.ts";
 import type { CountRow, Counts, InstructionRow } from "./schema.ts";
 
 /** What is to be counted. */
@@ -102,6 +102,14 @@ class Steps {
   }
 }
 
+/** What one run under callgrind did. */
+interface CountedRun {
+  /** Operations. */
+  operations: number;
+  /** Instructions of all calls into the allocator. */
+  instructions: number;
+}
+
 /** Runs rows under callgrind. */
 class Callgrind {
   readonly #options: CostOptions;
@@ -130,17 +138,21 @@ class Callgrind {
       error: identity.error,
     };
     if (row.error !== null || identity.path === null) return row;
-    for (const scale of [this.#options.scale, 2 * this.#options.scale]) {
-      const outcome = await this.#run(place, allocator, identity, identity.path, scale);
-      if (outcome.kind === "interrupted") return null;
-      if (outcome.kind === "failed") return { ...row, error: outcome.error };
-      row.operations.push(outcome.value.operations);
-      row.instructions.push(outcome.value.instructions);
+    // A row of few operations does as many of them at both scales, once they are rounded.
+    for (let scale = this.#options.scale; scale <= limits.scale; scale *= 4) {
+      const runs: CountedRun[] = [];
+      for (const each of [scale, 2 * scale]) {
+        const outcome = await this.#run(place, allocator, identity, identity.path, each);
+        if (outcome.kind === "interrupted") return null;
+        if (outcome.kind === "failed") return { ...row, error: outcome.error };
+        runs.push(outcome.value);
+      }
+      row.operations = runs.map(({ operations }) => operations);
+      row.instructions = runs.map(({ instructions }) => instructions);
+      const more = difference(row.operations);
+      if (more > 0) return { ...row, per_operation: difference(row.instructions) / more };
     }
-    const more = difference(row.operations);
-    return more > 0
-      ? { ...row, per_operation: difference(row.instructions) / more }
-      : { ...row, error: "both runs did as many operations: choose a larger --scale" };
+    return { ...row, error: "it does as many operations at any scale" };
   }
 
   async #run(
@@ -149,7 +161,7 @@ class Callgrind {
     identity: Identity,
     object: string,
     scale: number,
-  ): Promise<Outcome<{ operations: number; instructions: number }>> {
+  ): Promise<Outcome<CountedRun>> {
     const program = binary("hak-bench");
     const answer = await this.#driver.measure(allocator, identity, [
       ...callgrindArguments(this.#outFile),
