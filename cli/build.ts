@@ -37,7 +37,7 @@ Builds what has changed, into zig/zig-out:
   lib/libhakmem_preload.so  for LD_PRELOAD: the malloc family and hak_*
   lib/libhakmem.so          for dlopen: hak_* only
   include/hakmem.h          the C header
-  bin/                      the program that measures
+  bin/                      the programs that measure
   --all   the two objects for every platform too, into zig/zig-out/PLATFORM/lib:
           ${objectsOf.map(([platform]) => platform).join("\n          ")}
           macOS gets libhakmem.dylib only; docs/PLATFORMS.md says what is tested`;

@@ -79,17 +79,48 @@ export function writeOut(to: { writeSync(piece: Uint8Array): number }, piece: Ui
   }
 }
 
-/** Sends a signal to every process below one, by default below this one. */
-export function signalDescendants(signal: Deno.Signal, ancestor: number = Deno.pid): void {
-  for (const pid of processesBelow(ancestor)) {
-    try {
-      Deno.kill(pid, signal);
-    } catch (error) {
-      // It ended between the look and the signal, or has rights that we have not.
-      const beyond = error instanceof Deno.errors.NotFound ||
-        error instanceof Deno.errors.PermissionDenied;
-      if (!beyond) throw error;
+/** Sends a signal to every process below this one. */
+export function signalDescendants(signal: Deno.Signal): void {
+  for (const pid of processesBelow(Deno.pid)) signalProcess(pid, signal);
+}
+
+/**
+ * Kills a process and all below it, also those that it starts meanwhile.
+ *
+ * @returns Their ids. They are gone soon, not at once: see {@linkcode untilGone}.
+ */
+export function killTree(root: number): number[] {
+  // What is stopped starts nothing any more.
+  const stopped = new Set<number>();
+  for (let count = -1; count < stopped.size;) {
+    count = stopped.size;
+    for (const pid of [root, ...processesBelow(root)]) {
+      if (stopped.has(pid)) continue;
+      stopped.add(pid);
+      signalProcess(pid, "SIGSTOP");
     }
+  }
+  for (const pid of stopped) signalProcess(pid, "SIGKILL");
+  return [...stopped];
+}
+
+/** Waits until processes that were killed have ended, and so touch no file any more. */
+export async function untilGone(pids: readonly number[]): Promise<void> {
+  for (const pid of pids) {
+    while (!["Z", "X", undefined].includes(statFields(pid)?.[0])) {
+      await new Promise((resolve) => setTimeout(resolve, 5));
+    }
+  }
+}
+
+function signalProcess(pid: number, signal: Deno.Signal): void {
+  try {
+    Deno.kill(pid, signal);
+  } catch (error) {
+    // It ended between the look and the signal, or has rights that we have not.
+    const beyond = error instanceof Deno.errors.NotFound ||
+      error instanceof Deno.errors.PermissionDenied;
+    if (!beyond) throw error;
   }
 }
 
@@ -112,6 +143,12 @@ export function processesBelow(ancestor: number): number[] {
 
 /** The parent of a process, or `null` if the process has ended. */
 function parentOf(pid: number): number | null {
+  const parent = statFields(pid)?.[1];
+  return parent === undefined ? null : Number(parent);
+}
+
+/** What the kernel tells of a process, from its state and its parent on; `null` if it has ended. */
+function statFields(pid: number): string[] | null {
   let stat: string;
   try {
     stat = Deno.readTextFileSync(`/proc/${pid}/stat`);
@@ -122,6 +159,5 @@ function parentOf(pid: number): number | null {
     throw error;
   }
   // "PID (NAME) STATE PARENT …": the name may itself hold spaces and parentheses.
-  const parent = stat.slice(stat.lastIndexOf(")") + 2).split(" ")[1];
-  return parent === undefined ? null : Number(parent);
+  return stat.slice(stat.lastIndexOf(")") + 2).split(" ");
 }

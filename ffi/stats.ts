@@ -51,8 +51,10 @@ export interface HakmemStats {
   hugeStuckBytes: number;
   /** What is mapped for the allocator's own records. */
   metadataBytes: number;
-  /** Superslabs, blocks above 1 MiB and records together. */
+  /** Superslabs, blocks above 1 MiB (cached ones too) and records together. */
   mappedBytes: number;
+  /** Freed blocks above 1 MiB that wait to be allocated again. */
+  hugeCachedBytes: number;
 }
 
 /** Every field of the table has its place above, or is of no use outside. The compiler checks it. */

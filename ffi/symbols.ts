@@ -94,5 +94,6 @@ export const abi = {
     "hugeStuckBytes",
     "metadataBytes",
     "mappedBytes",
+    "hugeCachedBytes",
   ],
 } as const;

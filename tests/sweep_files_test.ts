@@ -4,11 +4,7 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { whyNotWritable, writeWhole } from "../bench/harness/files.ts";
-import { inFolder } from "./sweep_support.ts";
-
-function namesIn(folder: string): string[] {
-  return [...Deno.readDirSync(folder)].map((entry) => entry.name).sort();
-}
+import { inFolder, namesIn } from "./verb_support.ts";
 
 Deno.test("a file is written whole and replaced whole, with nothing beside it", () =>
   inFolder((folder) => {

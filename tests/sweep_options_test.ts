@@ -5,7 +5,8 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { parseOptions, type SweepOptions } from "../bench/sweep/options.ts";
-import { inFolder, sweep } from "./sweep_support.ts";
+import { sweep } from "./sweep_support.ts";
+import { inFolder } from "./verb_support.ts";
 
 function parse(...args: string[]): SweepOptions {
   return parseOptions(args);

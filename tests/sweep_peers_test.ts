@@ -7,7 +7,7 @@ import { missingPeers, resolveAllocators, whyNotPreloadable } from "../bench/har
 import { parseOptions } from "../bench/sweep/options.ts";
 import { ffiLibrary, preloadLibrary } from "../cli/paths.ts";
 import { buildIfNeeded } from "../cli/build.ts";
-import { inFolder } from "./sweep_support.ts";
+import { inFolder } from "./verb_support.ts";
 
 Deno.test("our own objects can be preloaded, damaged copies of them cannot", () =>
   inFolder(async (folder) => {

@@ -3,48 +3,13 @@
  *
  * @module
  */
-import { join } from "node:path";
-import { root } from "../cli/paths.ts";
 import type { Row, Sample, SweepReport } from "../bench/sweep/schema.ts";
 import { fitModels, summarize } from "../bench/sweep/summary.ts";
-
-/** What a run of `sweep` left behind. */
-export interface Outcome {
-  /** Its exit status. */
-  code: number;
-  /** All of its standard output. */
-  stdout: string;
-  /** All of its standard error. */
-  stderr: string;
-}
-
-/** The command for `sweep` with these arguments, called from a folder. */
-export function sweepCommand(args: readonly string[], folder: string): Deno.Command {
-  return new Deno.Command(Deno.execPath(), {
-    args: ["run", "--quiet", "-A", join(root, "cli.ts"), "sweep", ...args],
-    cwd: root,
-    env: { INIT_CWD: folder, NO_COLOR: "1" },
-    stdin: "null",
-    stdout: "piped",
-    stderr: "piped",
-  });
-}
+import { type Outcome, runVerb, syntheticHead } from "./verb_support.ts";
 
 /** Runs `sweep` to its end. */
-export async function sweep(args: readonly string[], folder: string): Promise<Outcome> {
-  const { code, stdout, stderr } = await sweepCommand(args, folder).output();
-  const decoder = new TextDecoder();
-  return { code, stdout: decoder.decode(stdout), stderr: decoder.decode(stderr) };
-}
-
-/** Runs a test in a folder of its own, which is removed afterwards. */
-export async function inFolder(test: (folder: string) => Promise<void> | void): Promise<void> {
-  const folder = await Deno.makeTempDir({ prefix: "hakmem-test-" });
-  try {
-    await test(folder);
-  } finally {
-    await Deno.remove(folder, { recursive: true });
-  }
+export function sweep(args: readonly string[], folder: string): Promise<Outcome> {
+  return runVerb("sweep", args, folder);
 }
 
 /** A sample whose overhead is `fixed + perBlock · count`, with everything else plausible. */
@@ -101,18 +66,7 @@ export function syntheticReport(rows: Row[]): SweepReport {
   return {
     schema: "hakmem.sweep/1",
     command: ["sweep"],
-    seed: 7,
-    started: "2026-11-21T10:00:00Z",
-    interrupted: false,
-    commit: "unknown",
-    machine: {
-      cpu: "a processor",
-      cores: 2,
-      memory_bytes: 2 ** 33,
-      kernel: "Linux 6.1",
-      libc: "glibc 2.36",
-      thp: "madvise",
-    },
+    ...syntheticHead,
     rows,
     models: fitModels(rows),
   };

@@ -4,24 +4,20 @@
  */
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import { zigPath } from "../cli/build.ts";
-import { root } from "../cli/paths.ts";
 import type { Row, SweepReport } from "../bench/sweep/schema.ts";
-import { inFolder, sweep, sweepCommand } from "./sweep_support.ts";
+import { sweep } from "./sweep_support.ts";
+import {
+  compile,
+  figure,
+  inFolder,
+  interruptOnce,
+  namesIn,
+  type Outcome,
+  verbCommand,
+} from "./verb_support.ts";
 
 async function readReport(path: string): Promise<SweepReport> {
   return JSON.parse(await Deno.readTextFile(path));
-}
-
-/** The names in a folder, without the order that the system gives them. */
-function namesIn(folder: string): string[] {
-  return [...Deno.readDirSync(folder)].map((entry) => entry.name).sort();
-}
-
-/** A figure that the row must have. */
-function figure(value: number | null | undefined): number {
-  assert(typeof value === "number" && Number.isFinite(value));
-  return value;
 }
 
 const figureNames = [
@@ -135,22 +131,6 @@ function peerSource(extra: string): string {
   `;
 }
 
-async function compile(folder: string, name: string, source: string): Promise<string> {
-  const file = join(folder, `${name}.zig`);
-  await Deno.writeTextFile(file, source);
-  const library = join(folder, `lib${name}.so`);
-  const zig = new Deno.Command(await zigPath(), {
-    args: [
-      ...["build-lib", "-dynamic", "-O", "ReleaseSmall", file, `-femit-bin=${library}`],
-      ...["--cache-dir", join(folder, "cache")],
-    ],
-    stderr: "piped",
-  });
-  const { success, stderr } = await zig.output();
-  assert(success, new TextDecoder().decode(stderr));
-  return library;
-}
-
 Deno.test("peers that fail are shown as failed, each with its reason, and fail nothing else", () =>
   inFolder(async (folder) => {
     const behaviours: [name: string, extra: string][] = [
@@ -199,37 +179,13 @@ Deno.test("peers that fail are shown as failed, each with its reason, and fail n
     assert.deepEqual(models.map((model) => model.allocator), ["system"]);
   }));
 
-/** Starts a long sweep, waits until a round is complete, interrupts it, and returns what it left. */
-async function interrupt(
-  folder: string,
-  command: Deno.Command,
-  send: (pid: number) => void,
-): Promise<{ code: number; stdout: string; report: SweepReport }> {
-  const process = command.spawn();
-  const decoder = new TextDecoder();
-  const stdout = new Response(process.stdout).text();
-  let told = "";
-  let sent = false;
-  for await (const piece of process.stderr) {
-    told += decoder.decode(piece, { stream: true });
-    if (sent || !told.includes("Round 2 of")) continue;
-    send(process.pid);
-    sent = true;
-  }
-  assert(sent, told);
-  const { code } = await process.status;
-  return { code, stdout: await stdout, report: await readReport(join(folder, "r.json")) };
-}
-
 const longSweep = [
   ...["--allocators", "system,hakmem", "--counts", "1k,1M", "--repeat", "1000"],
   ...["--json", "r.json", "--csv", "r.csv"],
 ];
 
-function checkInterrupted(
-  folder: string,
-  { code, stdout, report }: Awaited<ReturnType<typeof interrupt>>,
-): void {
+async function checkInterrupted(folder: string, { code, stdout }: Outcome): Promise<void> {
+  const report = await readReport(join(folder, "r.json"));
   assert.equal(code, 130);
   assert.equal(report.interrupted, true);
   assert.equal(report.rows.length, 4);
@@ -244,27 +200,25 @@ function checkInterrupted(
 
 Deno.test("Ctrl-C ends a sweep with status 130, and what was measured is shown and written", () =>
   inFolder(async (folder) => {
-    const command = sweepCommand(longSweep, folder);
-    const outcome = await interrupt(folder, command, (pid) => Deno.kill(pid, "SIGINT"));
-    checkInterrupted(folder, outcome);
+    const command = verbCommand("sweep", longSweep, folder);
+    const outcome = await interruptOnce(
+      command,
+      "Round 2 of",
+      (pid) => Deno.kill(pid, "SIGINT"),
+    );
+    await checkInterrupted(folder, outcome);
   }));
 
 Deno.test("Ctrl-C from a terminal reaches the measuring process too, which is no crash", () =>
   inFolder(async (folder) => {
     // A session of its own gives the sweep and its children a process group to signal, as a terminal does.
-    const command = new Deno.Command("setsid", {
-      args: [
-        ...[Deno.execPath(), "run", "--quiet", "-A", join(root, "cli.ts"), "sweep"],
-        ...longSweep,
-      ],
-      cwd: root,
-      env: { INIT_CWD: folder, NO_COLOR: "1" },
-      stdin: "null",
-      stdout: "piped",
-      stderr: "piped",
-    });
-    const outcome = await interrupt(folder, command, (pid) => Deno.kill(-pid, "SIGINT"));
-    checkInterrupted(folder, outcome);
+    const command = verbCommand("sweep", longSweep, folder, { under: "setsid" });
+    const outcome = await interruptOnce(
+      command,
+      "Round 2 of",
+      (pid) => Deno.kill(-pid, "SIGINT"),
+    );
+    await checkInterrupted(folder, outcome);
   }));
 
 for (const pattern of ["sequential", "random"]) {

@@ -47,14 +47,15 @@ function withDeviation(figure: keyof Figures): Column["format"] {
     // One sample has no spread to show; where all are alike, nought says so.
     return row.repeats < 2 || mad === undefined || value === 0
       ? text
-      : `${text} ±${formatFigure(100 * mad / value)}%`;
+      : `${text} ±${(100 * mad / value).toFixed(100 * mad < 9.95 * value ? 1 : 0)}%`;
   };
 }
 
 /** How the figures are to be read, for text and HTML alike. */
 export const reading: readonly string[] = [
-  "Medians, ± the median absolute deviation, best first. time: of one operation, CPU time where there",
+  "Medians, ± the median absolute deviation, best first. time: of one operation; CPU time where there",
   "is one thread, wall time where there are more and of a program. CPU: of all threads. × best other:",
-  "time as a multiple of the fastest of the other allocators. RSS: where most is live, above that before",
-  "the first block; of a program, its peak. left: the same after all is freed. faults: page faults.",
+  "time as a multiple of the fastest of the other allocators'. RSS: where most is live, above that",
+  "before the first block; of a program, its peak. left: the same after all is freed. faults: page",
+  "faults.",
 ];

@@ -7,7 +7,7 @@
 import { cpSync } from "node:fs";
 import { constants } from "node:os";
 import { basename, join } from "node:path";
-import { signalDescendants } from "../../cli/child.ts";
+import { killTree, untilGone } from "../../cli/child.ts";
 import { loaderDebug, type LoaderLog, readLoaderLog } from "../../cli/loader_log.ts";
 import type { Trial } from "../comparison/run.ts";
 import type { Sample } from "../comparison/schema.ts";
@@ -211,14 +211,9 @@ class Run {
       stdout: "null",
       stderr: "piped",
     }).spawn();
+    let killed: number[] = [];
     const kill = (): void => {
-      signalDescendants("SIGKILL", child.pid);
-      try {
-        child.kill("SIGKILL");
-      } catch (error) {
-        // It ended by itself between the two.
-        if (!(error instanceof TypeError) && !(error instanceof Deno.errors.NotFound)) throw error;
-      }
+      killed = killTree(child.pid);
     };
     const timer = setTimeout(() => {
       this.#isLate = true;
@@ -228,15 +223,23 @@ class Run {
     const { success, stderr } = await child.output();
     clearTimeout(timer);
     this.#stop.removeEventListener("abort", kill);
+    await untilGone(killed);
     if (!success) this.#trouble = `${basename(program)}: ${new TextDecoder().decode(stderr)}`;
     return success;
   }
 }
 
 /** What speaks against an allocator having served every process of a tree; null if nothing does. */
-export function whyNotLoaded({ images }: LoaderLog, preload: string): string | null {
+export function whyNotLoaded({ images, bindings }: LoaderLog, preload: string): string | null {
   if (images.length === 0) return "not loaded: the loader told of no process";
-  const image = images.find(({ malloc }) => malloc !== preload);
+  // A program at a fixed address that takes malloc's address lends its own entry to everybody, and that
+  // entry leads on to where the program's own reference was resolved.
+  const lenders = new Set(
+    bindings.flatMap(({ from, to, symbol }) => symbol === "malloc" && to === preload ? from : []),
+  );
+  const image = images.find(({ program, malloc }) =>
+    malloc !== preload && !(malloc === program && lenders.has(malloc))
+  );
   return image === undefined
     ? null
     : `not loaded: in ${image.program} malloc came from ${image.malloc ?? "nowhere known"}`;

@@ -60,9 +60,9 @@ ${allocatorHelp}
   --repeat N          samples a row, 1 to ${commonLimits.repeat} (default 7); one more round warms up
   --seed N            shuffles the order of measuring, and is what the workloads draw from,
                       0 to ${commonLimits.seed} (default: a new one, printed)
-  --quick             a row or two of each workload, one number of threads, 3 samples a row
+  --quick             a row or two of each workload, one number of threads, 2 samples a row
   --scale F           multiplies the number of operations of a run, above 0 and up to ${limits.scale}
-                      (default 1; with --quick 0.3); programs take none
+                      (default 1); programs take none
 
 ${outputHelp}
 
@@ -93,8 +93,8 @@ export function parseOptions(args: readonly string[]): BenchOptions {
       ? (quick ? [cores] : [cores, 2 * cores])
       : parseNumbers("--threads", threads, (item) =>
         parseWhole("--threads", item, 1, limits.threads)),
-    scale: scale === undefined ? (quick ? 0.3 : 1) : parseScale(scale),
-    ...parseCommon(given, quick ? 3 : 7),
+    scale: scale === undefined ? 1 : parseScale(scale),
+    ...parseCommon(given, quick ? 2 : 7),
   };
 }
 

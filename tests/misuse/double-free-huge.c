@@ -1,6 +1,6 @@
-// A huge block is freed twice; by default nothing is known of it any more.
+// A huge block is freed twice. One above 72 MiB goes back at once, and then by default nothing is known of it.
 //
-// default: foreign pointer: ADDRESS lies in no block of hakmem
+// default: double free: ADDRESS is a block of 5046272 bytes, free already
 // check: double free: ADDRESS is a block of 5000000 bytes, free already
 
 #include <stdlib.h>

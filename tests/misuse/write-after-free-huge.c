@@ -1,6 +1,6 @@
-// A freed huge block is written: a fault of the processor, at once.
+// A freed huge block is written; under HAKMEM_CHECK that is a fault of the processor, at once.
 //
-// default: fault
+// default: nothing
 // check: fault
 
 #include <stdlib.h>

@@ -45,14 +45,14 @@ fn rowOf(comptime manner: Manner) Row {
 
 fn measureManner(run: *Run, manner: Manner) void {
     const workers = run.array(Worker, run.threads);
-    run.operations = run.scaled(pairs_total);
+    const rounds = @max(1, run.scaled(pairs_total) / block_count);
+    run.operations = rounds * block_count;
     for (workers, 0..) |*worker, index| worker.* = .{
         .run = run,
         .workers = workers,
         .index = index,
         .manner = manner,
-        .rounds_left = 0,
-        .pairs = run_module.shareOf(run.operations, run.threads, index),
+        .rounds = run_module.shareOf(rounds, run.threads, index),
         .blocks = undefined,
     };
     team.measureTeam(run, Worker, workers);
@@ -63,8 +63,7 @@ const Worker = struct {
     workers: []Worker,
     index: usize,
     manner: Manner,
-    rounds_left: usize,
-    pairs: usize,
+    rounds: usize,
     /// Of this thread, also those that another allocated for it.
     blocks: [block_count]*volatile Counter align(128),
 
@@ -81,12 +80,10 @@ const Worker = struct {
     }
 
     pub fn work(worker: *Worker) void {
-        var left = worker.pairs;
-        while (left > 0) {
+        for (0..worker.rounds) |_| {
             worker.writeAll();
             worker.freeAll();
             worker.allocateAll();
-            left -|= block_count;
         }
     }
 
@@ -95,7 +92,7 @@ const Worker = struct {
     pub fn finish(worker: *Worker) void {
         worker.writeAll();
         for (worker.blocks, 0..) |block, turn| {
-            if (block.* != writes_a_block - 1 + worker.index) worker.run.failDamaged(turn);
+            if (block.* != writes_a_block - 1 + worker.tag(turn)) worker.run.failDamaged(turn);
         }
         worker.freeAll();
     }
@@ -109,9 +106,14 @@ const Worker = struct {
     }
 
     fn writeAll(worker: *Worker) void {
-        for (worker.blocks) |block| {
-            for (0..writes_a_block) |value| block.* = value + worker.index;
+        for (worker.blocks, 0..) |block, turn| {
+            for (0..writes_a_block) |value| block.* = value + worker.tag(turn);
         }
+    }
+
+    /// No two blocks that are live at once get the same.
+    fn tag(worker: *const Worker, turn: usize) Counter {
+        return worker.index * block_count + turn;
     }
 
     fn freeAll(worker: *Worker) void {

@@ -28,6 +28,7 @@ fn rowOf(comptime size: usize, comptime live_mib: usize) Row {
         .id = std.fmt.comptimePrint("growth-{d}-{d}m", .{ size, live_mib }),
         .label = std.fmt.comptimePrint("{d} B up to {d} MiB live", .{ size, live_mib }),
         .operation = .block,
+        .blocks_scale = true,
         .quick = live_mib == 16 and (size == 16 or size == 256),
         .live_bytes = count * size,
         .peak_bytes = run_module.peakBytes(count, size, count * @sizeOf([*]u8)),

@@ -24,6 +24,7 @@ fn rowOf(comptime size: usize, comptime pattern: Pattern) Row {
         .id = std.fmt.comptimePrint("massfree-{d}-{t}", .{ size, pattern }),
         .label = std.fmt.comptimePrint("1,000,000 × {d} B, {t}", .{ size, pattern }),
         .operation = .block,
+        .blocks_scale = true,
         .quick = pattern == .sequential,
         .live_bytes = count_full * size,
         .peak_bytes = run_module.peakBytes(count_full, size, count_full * @sizeOf([*]u8)),

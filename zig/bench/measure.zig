@@ -182,9 +182,13 @@ pub fn fail(comptime format: []const u8, arguments: anytype) noreturn {
     line.print("{{\"error\":", .{});
     line.string(message);
     line.print("}}\n", .{});
+    // One line, also when several threads find something at once: the others wait for the end.
+    while (failing.swap(true, .acq_rel)) _ = linux.pause();
     line.send();
     linux.exit_group(1);
 }
+
+var failing: std.atomic.Value(bool) = .init(false);
 
 /// One line of output, built in place and written at once. What does not fit is cut, and the CLI then
 /// says that the line is no JSON; the longest part, a path, is at most `PATH_MAX`.

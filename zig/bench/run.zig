@@ -34,6 +34,8 @@ pub const Row = struct {
     operation: Operation = .pair,
     /// It is one of the few of its workload that a short look takes.
     quick: bool = false,
+    /// `--scale` makes its blocks fewer, not its rounds.
+    blocks_scale: bool = false,
     /// Bytes asked for in the blocks of the high point of live memory; of one thread where it has several.
     live_bytes: usize,
     /// What the greediest allocator may need for that, and own arrays; of one thread where it has several.
@@ -77,7 +79,8 @@ pub const Run = struct {
     }
 
     pub fn readBase(run: *Run) void {
-        measure.warmMemory(run.row.peak_bytes * run.threads);
+        const peak_bytes: f64 = @floatFromInt(run.row.peak_bytes * run.threads);
+        measure.warmMemory(@intFromFloat(peak_bytes * if (run.row.blocks_scale) run.scale else 1));
         measure.touchCode();
         // The first readings fault in whatever reading needs, so that the later ones do not count it.
         _ = measure.residentBytes();
@@ -115,7 +118,7 @@ pub const Run = struct {
 
     /// Ends the program: a block does not hold what was written to it.
     pub fn failDamaged(run: *const Run, index: usize) noreturn {
-        measure.fail("row {s}: block {d} does not hold what was written to it: it overlaps another", .{ run.row.id, index });
+        measure.fail("row {s}: block {d} does not hold what was written to it: the allocator gave it to another or lost it", .{ run.row.id, index });
     }
 
     pub fn print(run: *const Run, malloc_path: []const u8, free_path: []const u8) void {
@@ -201,6 +204,12 @@ pub const Random = struct {
         return least + random.below(most - least + 1);
     }
 
+    /// Two numbers of one draw: one below each limit, at most 2^32, from its upper and from its lower half.
+    pub inline fn belowBoth(random: *Random, first: usize, second: usize) struct { usize, usize } {
+        const drawn = random.next();
+        return .{ ((drawn >> 32) * first) >> 32, ((drawn & 0xffff_ffff) * second) >> 32 };
+    }
+
     /// Puts the items in an order drawn at random (Fisher and Yates).
     pub fn shuffle(random: *Random, comptime T: type, items: []T) void {
         var rest = items.len;
@@ -237,6 +246,18 @@ test "random numbers stay within their limits, reach them, and are the same for 
     }
     for (seen) |times| try std.testing.expect(times > 100);
     try std.testing.expect(same < 400);
+}
+
+test "both numbers of a draw stay within their limits, reach them, and are not bound to each other" {
+    var random: Random = .init(3, 0);
+    var seen: [4][4]usize = @splat(@splat(0));
+    for (0..1600) |_| {
+        const first, const second = random.belowBoth(4, 4);
+        seen[first][second] += 1;
+    }
+    for (seen) |row| {
+        for (row) |times| try std.testing.expect(times > 60 and times < 140);
+    }
 }
 
 test "a shuffle keeps every item and moves most" {

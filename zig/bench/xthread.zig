@@ -89,8 +89,8 @@ const Worker = struct {
     pub fn work(worker: *Worker) void {
         var local = worker.*;
         for (0..local.pairs) |_| {
-            const block: *Header = .allocate(local.random.between(local.size_min, local.size_max));
-            local.release(local.slots[local.random.below(local.slots.len)].swap(block, .acq_rel));
+            const index, const extra = local.random.belowBoth(local.slots.len, local.size_max - local.size_min + 1);
+            local.release(local.slots[index].swap(.allocate(local.size_min + extra), .acq_rel));
         }
     }
 

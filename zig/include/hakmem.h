@@ -101,7 +101,8 @@ struct hak_stats {
     uint64_t huge_bytes;              /* mapped for them */
     uint64_t huge_stuck_bytes;        /* address space, of superslabs too, that the OS would not take back */
     uint64_t metadata_bytes;          /* mapped for the allocator's own records */
-    uint64_t mapped_bytes;            /* superslabs, huge blocks and metadata together */
+    uint64_t mapped_bytes;            /* superslabs, huge blocks (cached ones too) and metadata together */
+    uint64_t huge_cached_bytes;       /* freed huge blocks that wait to be allocated again */
 };
 
 /* Fills in as many fields of stats as size bytes hold. */

@@ -5,6 +5,7 @@ test {
     _ = @import("interleave/libc.zig");
     _ = @import("interleave/lock.zig");
     _ = @import("interleave/ownership.zig");
+    _ = @import("interleave/huge.zig");
     _ = @import("interleave/heaps.zig");
     _ = @import("interleave/forks.zig");
 }

@@ -152,17 +152,17 @@ pub inline fn allocateFast(size: usize) ?[*]u8 {
 
 /// A block of any size, where `allocateFast` has none.
 pub noinline fn allocateSlow(size: usize) ?[*]u8 {
-    if (size > geometry.small_bytes_max) {
-        const block = allocateAboveSmall(size, 1) orelse return null;
-        return @ptrFromInt(block.address);
+    if (size > geometry.large_bytes_max) {
+        if (huge.allocateAgain(size)) |address| return @ptrFromInt(address);
     }
+    if (size > geometry.small_bytes_max) return addressOf(allocateAboveSmall(size, 1, .any));
     return allocateOf(size_class.of(size), size, 1);
 }
 
 /// As `allocate`, all zero.
 pub fn allocateZeroed(size: usize) ?[*]u8 {
     if (size > geometry.small_bytes_max) {
-        const block = allocateAboveSmall(size, 1) orelse return null;
+        const block = allocateAboveSmall(size, 1, .zeroed) orelse return null;
         const memory: [*]u8 = @ptrFromInt(block.address);
         if (!block.zeroed) @memset(memory[0..size], 0);
         return memory;
@@ -176,10 +176,7 @@ pub fn allocateZeroed(size: usize) ?[*]u8 {
 pub fn allocateAligned(size: usize, alignment: usize) ?[*]u8 {
     assert(std.math.isPowerOfTwo(alignment));
     const class = size_class.ofAligned(size, alignment);
-    if (class == size_class.none) {
-        const block = allocateAboveSmall(size, alignment) orelse return null;
-        return @ptrFromInt(block.address);
-    }
+    if (class == size_class.none) return addressOf(allocateAboveSmall(size, alignment, .any));
     return allocateOf(class, size, alignment);
 }
 
@@ -323,7 +320,7 @@ fn reclaim() usize {
 /// As `purge`, but for what magazines hold.
 pub fn giveBackShared() usize {
     for (1..size_class.count + 1) |class| central.giveBackAll(@intCast(class));
-    return superslabs.purge();
+    return huge.purge() + superslabs.purge();
 }
 
 inline fn allocateOf(class: Class, size: usize, alignment: usize) ?[*]u8 {
@@ -360,8 +357,15 @@ noinline fn refillAndTake(heap_found: *Heap, class: Class, size: usize, alignmen
     return if (last == 0) null else @ptrFromInt(last);
 }
 
+/// Lets time pass for what is kept in case it is asked for again. Slow paths are where time is noticed.
+inline fn age() void {
+    huge.age();
+    superslabs.age();
+}
+
 /// Brings blocks of a class into the magazine and takes one; 0 when there are none to be had.
 fn refill(heap: *Heap, class: Class) usize {
+    age();
     if (heap.kind == .live) {
         heap.followRequests();
         heap.setBusy(true);
@@ -371,7 +375,10 @@ fn refill(heap: *Heap, class: Class) usize {
         if (shelf.base != null or shelf.open(magazine, class)) {
             shelf.missed = true;
             shelf.flushed = 0;
-            const want = @min(magazines.refill_blocks[class], shelf.words / 2);
+            const want = @min(shelf.words - 1, @max(
+                magazines.refill_blocks[class],
+                @min(shelf.words_owned / 8, magazines.refill_blocks_max),
+            ));
             const taken = central.take(class, shelf.blocks(), want);
             cost.refilled(taken);
             magazine.setTop(shelf.blocks() + taken);
@@ -387,8 +394,11 @@ fn refill(heap: *Heap, class: Class) usize {
 noinline fn freeSlow(address: usize, heap_found: *Heap) void {
     @branchHint(.unlikely);
     if (address == 0) return;
-    if (isChecked()) return check.free(address);
-    const entry = page_map.entry(address);
+    if (heap_found.kind != .live and isChecked()) return check.free(address);
+    // What the view says counts, but where an older window has the entry.
+    const seen = if (heap_found.view.covers(address)) heap_found.view.coveredEntry(address) else 0;
+    if (seen == page_map.huge) return huge.free(address);
+    const entry = if (seen != size_class.none) seen else page_map.entry(address);
     switch (entry) {
         size_class.none => return stray.refuse(address),
         page_map.large => return large.free(address),
@@ -401,6 +411,7 @@ noinline fn freeSlow(address: usize, heap_found: *Heap) void {
         .dead => return central.giveBack(entry, &.{address}, .keep_last),
     };
     if (heap.kind == .dead) return central.giveBack(entry, &.{address}, .keep_last);
+    age();
     heap.lookAt(address, entry);
     heap.followRequests();
     heap.setBusy(true);
@@ -416,30 +427,39 @@ noinline fn freeSlow(address: usize, heap_found: *Heap) void {
     if (!magazine.push(address)) unreachable;
 }
 
-/// The magazine is full: it grows if it also ran empty since the last time, else half of it is flushed. After
-/// a long phase of nothing but frees it shrinks, since blocks in magazines keep slabs from becoming empty.
+/// The magazine is full: it grows if it also ran empty since the last time, else its oldest blocks are flushed. In a
+/// long phase of nothing but frees it shrinks with what is in use of the class, since blocks in magazines keep slabs
+/// from becoming empty.
 fn makeRoom(shelf: *Shelf, magazine: *Magazine, class: Class) void {
     const missed = shelf.missed;
     shelf.missed = false;
     if (missed and shelf.grow(magazine, class)) return;
-    const shrinking = shelf.flushed > 4 * @as(u32, magazines.words_max[class]);
     const held = shelf.count(magazine);
-    const kept = if (shrinking) held / 4 else held / 2;
+    const wanted = held - @max(held / 4, @min(held / 2 + 1, flush_blocks_min));
+    const share = @max(magazines.words_min[class] / 2, central.inUse(class) / 8);
+    const kept = if (shelf.flushed > magazines.words_max[class]) @min(wanted, share) else wanted;
+    shelf.flushed +|= @intCast(held - kept);
     const blocks = shelf.blocks();
     central.flush(class, blocks[0 .. held - kept]);
-    std.mem.copyForwards(usize, blocks[0..kept], blocks[held - kept .. held]);
+    @memmove(blocks[0..kept], blocks[held - kept .. held]);
     magazine.setTop(blocks + kept);
-    shelf.flushed +|= @intCast(held - kept);
-    if (shrinking) shelf.shrink(magazine, class);
+    if (kept < wanted) shelf.shrink(magazine, class, kept);
 }
 
+/// A quarter of a magazine is flushed, but of a small one up to half, so that a flush is worth its lock.
+const flush_blocks_min = 64;
+
 const Block = large.Block;
+
+fn addressOf(block: ?Block) ?[*]u8 {
+    return if (block) |present| @ptrFromInt(present.address) else null;
+}
 
 /// A block past the magazines, for `check`, which has none.
 pub fn allocateDirectly(size: usize, alignment: usize) ?Block {
     if (size > geometry.request_bytes_max) return null;
     const class = size_class.ofAligned(size, alignment);
-    if (class == size_class.none) return allocateRunOrMapping(size, alignment);
+    if (class == size_class.none) return allocateRunOrMapping(size, alignment, .any);
     var one: [1]usize = undefined;
     if (central.take(class, &one, 1) == 0) return null;
     return .{ .address = one[0], .zeroed = false };
@@ -450,28 +470,35 @@ pub fn freeDirectly(address: usize) void {
     switch (page_map.entry(address)) {
         size_class.none => unreachable,
         page_map.large => large.free(address),
-        page_map.huge => huge.free(address),
+        // It waits no more: it has been in quarantine, which made it inaccessible.
+        page_map.huge => huge.giveBack(address),
         else => |class| central.giveBack(class, &.{address}, .keep_last),
     }
 }
 
+const Contents = enum { any, zeroed };
+
 /// A block with a run or a mapping of its own.
-noinline fn allocateAboveSmall(size: usize, alignment: usize) ?Block {
+noinline fn allocateAboveSmall(size: usize, alignment: usize, contents: Contents) ?Block {
     if (size > geometry.request_bytes_max or alignment > geometry.request_bytes_max) return null;
     // Without memory for a heap there may still be some for the block.
-    if (isChecked()) return check.allocate(size, alignment);
-    if (allocateRunOrMapping(size, alignment)) |block| return block;
+    if (thread_slot.get().kind != .live and isChecked()) return check.allocate(size, alignment);
+    if (allocateRunOrMapping(size, alignment, contents)) |block| return block;
     _ = reclaim();
-    if (allocateRunOrMapping(size, alignment)) |block| return block;
+    if (allocateRunOrMapping(size, alignment, contents)) |block| return block;
     space.retry();
-    return allocateRunOrMapping(size, alignment);
+    return allocateRunOrMapping(size, alignment, contents);
 }
 
-fn allocateRunOrMapping(size: usize, alignment: usize) ?Block {
+fn allocateRunOrMapping(size: usize, alignment: usize, contents: Contents) ?Block {
     if (size <= geometry.large_bytes_max and alignment <= geometry.granule_bytes) {
+        age();
         return large.allocate(size);
     }
-    const mapping = huge.allocate(size, alignment) orelse return null;
+    const mapping = switch (contents) {
+        .any => huge.allocate(size, alignment),
+        .zeroed => huge.allocateZeroed(size),
+    } orelse return null;
     return .{ .address = mapping.address, .zeroed = mapping.zeroed };
 }
 

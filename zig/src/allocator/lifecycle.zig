@@ -20,12 +20,12 @@ const page_map = @import("../memory/page_map.zig");
 const metadata = @import("../memory/metadata.zig");
 const registry = @import("../memory/registry.zig");
 const superslabs = @import("../memory/superslab.zig");
-const huge = @import("../memory/huge.zig");
 const space = @import("../memory/space.zig");
 const central = @import("../motion/central.zig");
 const atomic = @import("../platform/atomic.zig");
 const cost = @import("../platform/cost.zig");
 const thread_slot = @import("../platform/thread_slot.zig");
+const threads = @import("../platform/threads.zig");
 const settings = @import("../platform/settings.zig");
 const locking = @import("../platform/lock.zig");
 const os = @import("../platform/os.zig");
@@ -272,7 +272,7 @@ pub fn count() Counts {
 }
 
 /// Every lock of the allocator, in lock order.
-pub const all_locks = .{&lock} ++ check.locks() ++ central.locks() ++ huge.locks() ++ superslabs.locks() ++
+pub const all_locks = .{&lock} ++ check.locks() ++ central.locks() ++ superslabs.locks() ++
     space.locks() ++ page_map.locks() ++ registry.locks() ++ metadata.locks();
 
 /// glibc's lock of its list of open files, which its fork takes after our handler. A thread inside fflush(NULL)
@@ -281,7 +281,6 @@ pub const all_locks = .{&lock} ++ check.locks() ++ central.locks() ++ huge.locks
 const io_list_lock = ofGlibc(fn () callconv(.c) void, "_IO_list_lock");
 const io_list_unlock = ofGlibc(fn () callconv(.c) void, "_IO_list_unlock");
 
-const single_threaded = ofGlibc(u8, "__libc_single_threaded");
 /// Written and read by a fork that holds every lock.
 var io_list_taken: bool = false;
 
@@ -296,8 +295,7 @@ fn beforeFork() callconv(.c) void {
         if (each.isMine()) return beforeForkInside();
     }
     // glibc makes the lock new in the child only where it knows of several threads; so it is taken only there.
-    const several = io_list_lock != null and io_list_unlock != null and
-        if (single_threaded) |alone| alone.* == 0 else false;
+    const several = io_list_lock != null and io_list_unlock != null and threads.areSeveral();
     if (several) io_list_lock.?();
     var waked = false;
     for (all_locks) |each| {

@@ -34,14 +34,14 @@ fn blameHugeAround(address: usize) void {
         start -= geometry.superslab_bytes;
         if (registry.find(anyopaque, start) == null) continue;
         if (page_map.entry(start) != page_map.huge) return;
-        const bytes = huge.peekBytes(start) orelse return;
-        if (address - start >= bytes) return;
+        const block = huge.peek(start) orelse return;
+        if (address - start >= block.bytes) return;
         fatal.misuse(.{
             .kind = .interior_pointer,
             .address = address,
-            .block_bytes = bytes,
+            .block_bytes = block.bytes,
             .offset = @intCast(address - start),
-            .state = .in_use,
+            .state = if (block.is_free) .free else .in_use,
         });
     }
 }

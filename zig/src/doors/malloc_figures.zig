@@ -12,7 +12,7 @@ const stats = @import("../seeing/stats.zig");
 /// `struct mallinfo2`, and with `int` the older `struct mallinfo`.
 fn Mallinfo(comptime Number: type) type {
     return extern struct {
-        /// All superslabs.
+        /// All superslabs, and the freed huge blocks that wait to be allocated again.
         arena: Number,
         /// Free blocks are not counted one by one: 0.
         ordblks: Number = 0,
@@ -27,17 +27,18 @@ fn Mallinfo(comptime Number: type) type {
         /// Blocks in use and what their slabs leave over at the tail. With `fordblks` it makes up `arena`.
         uordblks: Number,
         fordblks: Number,
-        /// Free granules that still hold pages: what malloc_trim gives back at least.
+        /// Free granules that still hold pages and the huge blocks that wait: what malloc_trim gives back at least.
         keepcost: Number,
     };
 }
 
 fn fill(comptime Number: type, from: stats.Stats) Mallinfo(Number) {
-    const arena = from.superslabs * geometry.superslab_bytes;
+    const pages = from.superslabs * geometry.superslab_bytes;
+    const arena = pages + from.huge_cached_bytes;
     const kept = from.magazine_bytes + from.cold_bytes;
     // The parts are of slightly different moments.
     const free = kept + from.slab_free_bytes + from.slab_fresh_bytes;
-    const used = @min(arena, (from.slab_bytes + from.large_bytes) -| free);
+    const used = @min(pages, (from.slab_bytes + from.large_bytes) -| free);
     return .{
         .arena = saturated(Number, arena),
         .hblks = saturated(Number, from.huge_blocks),
@@ -45,7 +46,7 @@ fn fill(comptime Number: type, from: stats.Stats) Mallinfo(Number) {
         .fsmblks = saturated(Number, kept),
         .uordblks = saturated(Number, used),
         .fordblks = saturated(Number, arena - used),
-        .keepcost = saturated(Number, from.dirty_bytes),
+        .keepcost = saturated(Number, from.dirty_bytes + from.huge_cached_bytes),
     };
 }
 
@@ -137,13 +138,14 @@ test "malloc_figures: the parts make up the whole, and an int shows its largest 
         .huge_blocks = 7,
         .huge_bytes = 100 << 30,
         .dirty_bytes = 12_345,
+        .huge_cached_bytes = 64 << 20,
     };
     const wide = fill(usize, from);
-    try std.testing.expectEqual(3000 << 21, wide.arena);
+    try std.testing.expectEqual((3000 << 21) + (64 << 20), wide.arena);
     try std.testing.expectEqual((4 << 30) - (1 << 20) - 1024, wide.uordblks);
     try std.testing.expectEqual(wide.arena, wide.uordblks + wide.fordblks);
     try std.testing.expectEqual(1024, wide.fsmblks);
-    try std.testing.expectEqual(12_345, wide.keepcost);
+    try std.testing.expectEqual(12_345 + (64 << 20), wide.keepcost);
     const narrow = fill(c_int, from);
     for ([_]c_int{ narrow.arena, narrow.uordblks, narrow.hblkhd }) |value| {
         try std.testing.expectEqual(std.math.maxInt(c_int), value);

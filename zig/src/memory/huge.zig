@@ -1,81 +1,164 @@
 //! Huge blocks, above 1 MiB or aligned to more than 64 KiB: a mapping of its own each, at a multiple of 2 MiB,
 //! in whole granules so that nothing else can lie in a granule of ours.
 //!
+//! A freed block waits for a while to be allocated again (`huge_cache.zig`). It is known as before meanwhile: its
+//! record says that it is free, and the page map and the registry stay as they are.
+//!
 //! Growing first tries the place where the block lies, then moves its pages into aligned space mapped for it:
 //! nothing is copied. A block fresh from the OS reads as zero.
 
 const std = @import("std");
 const geometry = @import("../numbers/geometry.zig");
-const cost = @import("../platform/cost.zig");
+const atomic = @import("../platform/atomic.zig");
 const os = @import("../platform/os.zig");
+const cache = @import("huge_cache.zig");
 const metadata = @import("metadata.zig");
 const page_map = @import("page_map.zig");
 const registry = @import("registry.zig");
 const space = @import("space.zig");
-const Lock = @import("../platform/lock.zig").Lock;
 const fatal = @import("../seeing/fatal.zig");
 const canary = @import("../platform/canary.zig");
 const assert = std.debug.assert;
 
+/// Written by whoever has the block: the program, or the thread that took its word from the cache.
 const Record = struct {
     address: usize,
     bytes: usize,
+    is_free: bool,
 };
 
 pub const Counts = struct {
+    /// In use.
     blocks: usize = 0,
     bytes: usize = 0,
+    /// Free, and waiting to be allocated again.
+    cached_bytes: usize = 0,
 };
 
-var lock: Lock = .{};
-var counts: Counts = .{};
+/// All huge blocks, in use or cached. Changed only where the system is asked for something.
+var mapped_blocks: atomic.Value(usize) = .init(0);
+var mapped_bytes: atomic.Value(usize) = .init(0);
 
-pub fn locks() [1]*Lock {
-    return .{&lock};
+/// As of about now.
+pub fn count() Counts {
+    const cached = cache.held();
+    return .{
+        .blocks = mapped_blocks.load(.monotonic) -| cached.blocks,
+        .bytes = mapped_bytes.load(.monotonic) -| cached.bytes,
+        .cached_bytes = cached.bytes,
+    };
 }
 
-pub fn count() Counts {
-    lock.lock();
-    defer lock.unlock();
-    return counts;
+/// A block that was freed just now, for exactly as many granules; null where `allocate` must be asked.
+pub inline fn allocateAgain(bytes: usize) ?usize {
+    const mapping = cache.takeFirst(roundUp(bytes) orelse return null) orelse return null;
+    return reused(mapping).address;
+}
+
+fn reused(mapping: cache.Mapping) space.Mapping {
+    const record = registry.find(Record, mapping.address()).?;
+    assert(record.is_free);
+    record.is_free = false;
+    return .{ .address = mapping.address(), .zeroed = false };
 }
 
 /// Null when the OS refuses, or when rounding `bytes` up goes past the address space.
 pub fn allocate(bytes: usize, alignment: usize) ?space.Mapping {
     const mapped = roundUp(bytes) orelse return null;
+    if (cache.take(mapped, alignment)) |mapping| return reused(mapping);
+    return allocateAnew(mapped, alignment);
+}
+
+/// As `allocate`, but the block reads as zero.
+pub fn allocateZeroed(bytes: usize) ?space.Mapping {
+    const mapping = allocate(bytes, 1) orelse return null;
+    if (mapping.zeroed or bytes <= cleared_bytes_max) return mapping;
+    return .{ .address = mapping.address, .zeroed = os.release(mapping.address, usableBytes(mapping.address)) };
+}
+
+/// Up to this size a used block is cleared where one must read as zero; a larger one gives its pages back. Clearing
+/// makes every page resident, which a program that asks for much and touches little does not want.
+const cleared_bytes_max = 4 << 20;
+
+/// A mapping of `bytes`, which are whole granules, from the OS.
+pub noinline fn allocateAnew(bytes: usize, alignment: usize) ?space.Mapping {
+    @branchHint(.unlikely);
+    age();
+    beforeMapping(bytes);
     const record: *Record = @ptrCast(metadata.allocate(@sizeOf(Record)) orelse return null);
-    const mapping = mapOurs(mapped, alignment) orelse {
+    const mapping = mapOurs(bytes, alignment) orelse {
         giveRecord(record);
         return null;
     };
-    record.* = .{ .address = mapping.address, .bytes = mapped };
+    record.* = .{ .address = mapping.address, .bytes = bytes, .is_free = false };
     enter(record);
-    lock.lock();
-    defer lock.unlock();
-    cost.wrote(&counts);
-    counts.blocks += 1;
-    counts.bytes += mapped;
+    _ = mapped_blocks.fetchAdd(1, .monotonic);
+    _ = mapped_bytes.fetchAdd(bytes, .monotonic);
     return mapping;
 }
 
-pub fn free(address: usize) void {
-    const record = recordOf(address);
-    leave(record);
-    lock.lock();
-    cost.wrote(&counts);
-    counts.blocks -= 1;
-    counts.bytes -= record.bytes;
-    lock.unlock();
-    const bytes = record.bytes;
-    giveRecord(record);
-    space.giveBack(address, bytes);
+/// Drops what waits as far as it and `bytes` more would come to more than the program had at once.
+fn beforeMapping(bytes: usize) void {
+    while (cache.isExcess(bytes, mapped_bytes.load(.monotonic))) drop(cache.takeAny() orelse return);
 }
 
-/// The bytes of the block that starts at `start`, for a caller who does not own it and whose figure may be of a moment
+pub noinline fn free(address: usize) void {
+    const record = recordOf(address);
+    const mapping: cache.Mapping = .of(address, record.bytes);
+    record.is_free = true;
+    if (!cache.putFirst(mapping, mapped_bytes.load(.monotonic))) freeSlow(mapping);
+}
+
+noinline fn freeSlow(mapping: cache.Mapping) void {
+    age();
+    while (true) switch (cache.put(mapping, mapped_bytes.load(.monotonic))) {
+        .kept => return,
+        .too_large => return drop(mapping),
+        .no_room => drop(cache.takeAny() orelse return drop(mapping)),
+    };
+}
+
+/// As `free`, but the mapping goes back at once.
+pub fn giveBack(address: usize) void {
+    drop(.of(address, recordOf(address).bytes));
+}
+
+/// Gives back what waits. Returns the bytes.
+pub fn purge() usize {
+    var bytes: usize = 0;
+    while (cache.takeAny()) |mapping| {
+        bytes += mapping.bytes();
+        drop(mapping);
+    }
+    return bytes;
+}
+
+/// Gives back what has waited for long enough. For slow paths that hold no lock.
+pub inline fn age() void {
+    if (cache.waits()) ageSlow();
+}
+
+noinline fn ageSlow() void {
+    cache.tick(mapped_bytes.load(.monotonic), drop);
+}
+
+/// Unmaps a block that nobody else can reach.
+fn drop(mapping: cache.Mapping) void {
+    const record = registry.find(Record, mapping.address()).?;
+    leave(record);
+    giveRecord(record);
+    _ = mapped_blocks.fetchAdd(-%@as(usize, 1), .monotonic);
+    _ = mapped_bytes.fetchAdd(-%mapping.bytes(), .monotonic);
+    space.giveBack(mapping.address(), mapping.bytes());
+}
+
+pub const Peek = struct { bytes: usize, is_free: bool };
+
+/// Of the block that starts at `start`, for a caller who does not own it and whose figures may be of a moment
 /// ago: records are never unmapped. Null where there is none.
-pub fn peekBytes(start: usize) ?usize {
+pub fn peek(start: usize) ?Peek {
     const record = registry.find(Record, start) orelse return null;
-    return if (record.address == start) record.bytes else null;
+    return if (record.address == start) .{ .bytes = record.bytes, .is_free = record.is_free } else null;
 }
 
 pub fn usableBytes(address: usize) usize {
@@ -89,6 +172,7 @@ pub fn resize(address: usize, bytes: usize) ?usize {
     const mapped = roundUp(bytes) orelse return null;
     const before = record.bytes;
     if (mapped == before) return address;
+    if (mapped > before) beforeMapping(mapped - before);
     switch (os.resizeInPlace(address, before, mapped)) {
         .done => {
             setBytes(record, mapped);
@@ -104,7 +188,10 @@ pub fn resize(address: usize, bytes: usize) ?usize {
     }
 
     // The target is writable, so that its memory is accounted for and the move needs no more.
-    const target = (mapOurs(mapped, geometry.superslab_bytes) orelse return null).address;
+    const target = (mapOurs(mapped, geometry.superslab_bytes) orelse again: {
+        if (purge() == 0) return null;
+        break :again mapOurs(mapped, geometry.superslab_bytes) orelse return null;
+    }).address;
     leave(record);
     if (!os.move(address, before, target, mapped)) {
         if (!canary.is(.move_forgets)) enter(record);
@@ -119,10 +206,8 @@ pub fn resize(address: usize, bytes: usize) ?usize {
 }
 
 fn setBytes(record: *Record, bytes: usize) void {
-    lock.lock();
-    defer lock.unlock();
-    cost.wrote(&counts);
-    counts.bytes = counts.bytes - record.bytes + bytes;
+    // One step, which wraps where the block shrinks.
+    _ = mapped_bytes.fetchAdd(bytes -% record.bytes, .monotonic);
     record.bytes = bytes;
 }
 
@@ -144,16 +229,27 @@ fn leave(record: *Record) void {
     registry.remove(record.address);
 }
 
-fn recordOf(address: usize) *Record {
+inline fn recordOf(address: usize) *Record {
     const record = registry.find(Record, address).?;
+    if (address != record.address or record.is_free) blame(record, address);
+    return record;
+}
+
+noinline fn blame(record: *const Record, address: usize) noreturn {
+    @branchHint(.cold);
     if (address != record.address) fatal.misuse(.{
         .kind = .interior_pointer,
         .address = address,
         .block_bytes = record.bytes,
         .offset = @intCast(address - record.address),
-        .state = .in_use,
+        .state = if (record.is_free) .free else .in_use,
     });
-    return record;
+    fatal.misuse(.{
+        .kind = .double_free,
+        .address = address,
+        .block_bytes = record.bytes,
+        .state = .free,
+    });
 }
 
 fn giveRecord(record: *Record) void {
@@ -187,8 +283,113 @@ test "huge: blocks are aligned, zero, keep their contents when they grow, and go
     address = resize(address, 2 << 20).?;
     try std.testing.expectEqual(2 << 20, usableBytes(address));
     free(address);
-    try std.testing.expectEqual(before.blocks, count().blocks);
-    try std.testing.expectEqual(before.bytes, count().bytes);
+    try std.testing.expectEqual(2 << 20, purge());
+    try std.testing.expectEqual(before, count());
+}
+
+test "huge: a block that is allocated and freed again and again keeps its place and its pages, without a system call" {
+    try std.testing.expect(page_map.start());
+    _ = purge();
+    for ([_]usize{ 2 << 20, 64 << 20 }) |bytes| {
+        const address = allocate(bytes, 1).?.address;
+        free(address);
+        const calls = os.refusal.calls;
+        for (0..1000) |round| {
+            const mapping = if (round % 2 == 0) allocate(bytes, 1).? else space.Mapping{ .address = allocateAgain(bytes).?, .zeroed = false };
+            try std.testing.expectEqual(address, mapping.address);
+            // Nobody may take its contents for zero.
+            try std.testing.expect(!mapping.zeroed);
+            const last: *usize = @ptrFromInt(address + bytes - 8);
+            try std.testing.expectEqual(round, last.*);
+            last.* = round + 1;
+            free(address);
+        }
+        try std.testing.expectEqual(calls, os.refusal.calls);
+        try std.testing.expectEqual(bytes, count().cached_bytes);
+        try std.testing.expectEqual(bytes, purge());
+    }
+}
+
+test "huge: a block that must read as zero does, whichever way it is cleared" {
+    try std.testing.expect(page_map.start());
+    defer os.refusal = .{};
+    _ = purge();
+    for ([_]usize{ 2 << 20, cleared_bytes_max, cleared_bytes_max + 1, 30 << 20 }) |bytes| for ([_]usize{ 0, 1 }) |refuse| {
+        const address = allocate(bytes, 1).?.address;
+        const memory = @as([*]u8, @ptrFromInt(address))[0..bytes];
+        @memset(memory, 0x5a);
+        free(address);
+        os.refusal = .{ .refuse_from = 1, .refuse_count = refuse };
+        const mapping = allocateZeroed(bytes).?;
+        os.refusal = .{};
+        try std.testing.expectEqual(address, mapping.address);
+        try std.testing.expectEqual(bytes > cleared_bytes_max and refuse == 0, mapping.zeroed);
+        // What says that it is zero is, and what is not is for the caller to clear.
+        if (mapping.zeroed) try std.testing.expect(std.mem.findNone(u8, memory, &.{0}) == null);
+        free(address);
+        try std.testing.expect(purge() > 0);
+    };
+}
+
+test "huge: what waits goes when the clock has gone on, and never adds to the most that was in use" {
+    try std.testing.expect(page_map.start());
+    _ = purge();
+    cache.renew();
+    defer cache.renew();
+    const start = count();
+    os.clock_set = 1_000_000;
+    const first = allocate(40 << 20, 1).?.address;
+    const other = allocate(3 << 20, 1).?.address;
+    free(first);
+    free(other);
+    try std.testing.expectEqual(43 << 20, count().cached_bytes - start.cached_bytes);
+    os.clock_set = 1_000_499;
+    age();
+    try std.testing.expectEqual(43 << 20, count().cached_bytes);
+    os.clock_set = 1_000_500;
+    age();
+    // A block that is used meanwhile stays.
+    try std.testing.expectEqual(other, allocate(3 << 20, 1).?.address);
+    free(other);
+    try std.testing.expectEqual(43 << 20, count().cached_bytes);
+    os.clock_set = 1_001_000;
+    age();
+    try std.testing.expectEqual(3 << 20, count().cached_bytes);
+    os.clock_set = 1_001_500;
+    age();
+    try std.testing.expectEqual(start, count());
+
+    // 43 MiB were in use; with 20 that wait, 60 more would come to more than that and than themselves.
+    const small = allocate(20 << 20, 1).?.address;
+    free(small);
+    const large = allocate(60 << 20, 1).?.address;
+    try std.testing.expectEqual(0, count().cached_bytes);
+    free(large);
+    // Growing counts as mapping does.
+    const grows = allocate(2 << 20, 1).?.address;
+    try std.testing.expectEqual(60 << 20, count().cached_bytes);
+    const grown = resize(grows, 90 << 20).?;
+    try std.testing.expectEqual(0, count().cached_bytes);
+    free(grown);
+    // Too large to wait.
+    try std.testing.expectEqual(start, count());
+}
+
+test "huge: memory that waits is given up where the system refuses more" {
+    try std.testing.expect(page_map.start());
+    defer os.refusal = .{};
+    _ = purge();
+    free(allocate(6 << 20, 1).?.address);
+    const address = allocate(2 << 20, 1).?.address;
+    // Growing in place is refused, and then the first target of a move.
+    os.refusal = .{ .refuse_from = 1, .refuse_count = 2 };
+    const moved = resize(address, 3 << 20);
+    os.refusal = .{};
+    try std.testing.expect(moved != null);
+    try std.testing.expectEqual(0, count().cached_bytes);
+    // In quarantine nothing waits a second time.
+    giveBack(moved.?);
+    try std.testing.expectEqual(0, count().cached_bytes);
 }
 
 test "huge: a block of which the program changed a part cannot be moved as one, and nothing is left behind" {
@@ -234,9 +435,10 @@ test "huge: a refused call leaves null or the block as it was; a refused unmap i
     try std.testing.expectEqual(2 << 20, usableBytes(address));
     try std.testing.expectEqual(0, memory[(2 << 20) - 1]);
     // What cannot be unmapped serves the next block, zeroed.
+    _ = purge();
     space.retry();
     os.refusal = .{ .refuse_from = 1, .refuse_count = 1 };
-    free(address);
+    giveBack(address);
     os.refusal = .{};
     try std.testing.expectEqual(2 << 20, space.keptBytes());
     const again = allocate(2 << 20, 1).?;
@@ -244,6 +446,6 @@ test "huge: a refused call leaves null or the block as it was; a refused unmap i
     try std.testing.expect(again.zeroed);
     try std.testing.expectEqual(0, memory[0]);
     try std.testing.expectEqual(0, space.keptBytes());
-    free(address);
+    giveBack(address);
     try std.testing.expectEqual(0, space.keptBytes());
 }

@@ -25,7 +25,7 @@ pub fn granulesFor(bytes: usize) u32 {
 }
 
 pub fn allocate(bytes: usize) ?Block {
-    const run = superslabs.allocateRun(granulesFor(bytes)) orelse return null;
+    const run = superslabs.allocateRun(granulesFor(bytes), .sparse) orelse return null;
     page_map.write(run.address(), 1, page_map.large);
     return .{ .address = run.address(), .zeroed = run.clean or canary.is(.calloc_dirty) };
 }

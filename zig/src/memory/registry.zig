@@ -62,14 +62,32 @@ pub fn remove(address: usize) void {
 }
 
 /// The record of the 2 MiB that `address` lies in; null if none was entered.
-pub fn find(comptime Record: type, address: usize) ?*Record {
+pub inline fn find(comptime Record: type, address: usize) ?*Record {
+    const part = partOf(address) orelse return null;
+    return part.find(Record, address);
+}
+
+/// The part of the table that has the entry of `address`, for who asks again and again.
+pub inline fn partOf(address: usize) ?Part {
     const number = address >> geometry.superslab_shift;
     // Partner: the store in `prepare`.
     const leaf = atomic.load(?*Leaf, &root[number >> leaf_shift], .acquire) orelse return null;
-    // Partners: the stores in `insert` and `remove`.
-    const record = atomic.load(?*anyopaque, &leaf[number & (leaf_entries - 1)], .acquire);
-    return @ptrCast(@alignCast(record orelse return null));
+    return .{ .leaf = leaf, .first = number & ~@as(usize, leaf_entries - 1) };
 }
+
+pub const Part = struct {
+    leaf: *const Leaf,
+    first: usize,
+
+    /// As `registry.find`, for addresses of this part; null for all others.
+    pub inline fn find(part: Part, comptime Record: type, address: usize) ?*Record {
+        const index = (address >> geometry.superslab_shift) -% part.first;
+        if (index >= leaf_entries) return null;
+        // Partners: the stores in `insert` and `remove`.
+        const record = atomic.load(?*anyopaque, &part.leaf[index], .acquire);
+        return @ptrCast(@alignCast(record orelse return null));
+    }
+};
 
 pub fn mappedBytes() usize {
     // Partner: the addition in `prepare`.

@@ -33,7 +33,9 @@ pub const Slab = extern struct {
     free: u16,
     class: size_class.Class,
     listed: bool,
-    _reserved: [10]u8,
+    /// Granules that were resident before any block was handed out, until all have been.
+    ahead_granules: u8,
+    _reserved: [9]u8,
 
     comptime {
         assert(@sizeOf(Slab) == 64);
@@ -53,6 +55,7 @@ pub const Slab = extern struct {
             .free = 0,
             .class = class,
             .listed = false,
+            .ahead_granules = 0,
             ._reserved = @splat(0),
         };
     }
@@ -69,6 +72,11 @@ pub const Slab = extern struct {
     /// No block of it is in use or in a magazine.
     pub inline fn isEmpty(slab: *const Slab) bool {
         return slab.free == slab.carved;
+    }
+
+    /// Every block has been handed out at least once.
+    pub inline fn isCarved(slab: *const Slab) bool {
+        return slab.carved == size_class.shapes[slab.class].blocks;
     }
 
     /// No other slab is in the list that it is in.
@@ -97,13 +105,19 @@ pub const Slab = extern struct {
         cost.bitmapWord(&slab.words[word]);
         slab.words[word] ^= mask;
         if (slab.words[word] == 0) slab.summary.clear(word);
+        const first = slab.base + word * geometry.word_blocks * block_bytes;
+        if (mask == std.math.maxInt(u64)) {
+            slab.free -= geometry.word_blocks;
+            writeDown(out, first, block_bytes, geometry.word_blocks);
+            return geometry.word_blocks;
+        }
         const taken: u16 = @popCount(mask);
         slab.free -= taken;
         var at: u32 = 0;
         while (mask != 0) : (at += 1) {
             const bit: u32 = 63 - @as(u32, @clz(mask));
             mask ^= @as(u64, 1) << @intCast(bit);
-            out[at] = slab.base + (word * geometry.word_blocks + bit) * block_bytes;
+            out[at] = first + bit * block_bytes;
         }
         return taken;
     }
@@ -111,34 +125,71 @@ pub const Slab = extern struct {
     fn carve(slab: *Slab, out: [*]usize, want: u32) u32 {
         const shape = &size_class.shapes[slab.class];
         const taken = @min(want, shape.blocks - slab.carved);
-        var address = slab.base + @as(usize, slab.carved + taken) * shape.block_bytes;
-        for (0..taken) |at| {
-            address -= shape.block_bytes;
-            out[at] = address;
-        }
+        writeDown(out, slab.base + @as(usize, slab.carved) * shape.block_bytes, shape.block_bytes, taken);
         slab.carved += @intCast(taken);
         if (canary.is(.slab_twice) and taken > 1 and slab.carved == shape.blocks) slab.carved -= 1;
         return taken;
     }
 
+    /// The addresses of `blocks` neighbours from `first` on, the lowest last. Written so that several go at once.
+    inline fn writeDown(out: [*]usize, first: usize, block_bytes: usize, blocks: u32) void {
+        const top = first +% (@as(usize, blocks) -% 1) *% block_bytes;
+        for (out[0..blocks], 0..) |*entry, at| entry.* = top - at * block_bytes;
+    }
+
     /// Takes one block back. Ends the process when it can see that the caller had no such block.
-    pub inline fn put(slab: *Slab, address: usize) void {
-        const shape = &size_class.shapes[slab.class];
-        const offset = address - slab.base;
-        const block = shape.index(offset);
-        if (block * @as(usize, shape.block_bytes) != offset) {
-            slab.blame(.interior_pointer, address);
-        }
-        if (block >= slab.carved) slab.blame(.unallocated_block, address);
-        const word = block / geometry.word_blocks;
-        const bit = @as(u64, 1) << @intCast(block % geometry.word_blocks);
+    pub fn put(slab: *Slab, address: usize) void {
+        slab.putRun(address, 1);
+    }
+
+    /// Takes back the block at `offset` if nothing else than its bit and a count changes: false, with nothing done, if
+    /// it is the first free block of its word, or the last of the slab, or no block in use. The size and its reciprocal
+    /// are those of the class.
+    pub inline fn putPlain(slab: *Slab, offset: usize, block_bytes: usize, reciprocal: u64) bool {
+        const product = offset *% reciprocal;
+        const block: u32 = @truncate(product >> 40);
+        const word = &slab.words[product >> 46];
+        comptime assert(geometry.word_blocks == 1 << 46 - 40);
+        const bit = @as(u64, 1) << @truncate(block);
+        const before = word.*;
+        const free = slab.free + 1;
+        const carved = slab.carved;
+        if (block * block_bytes != offset or block >= carved or free == carved) return false;
+        if (before == 0 or before & bit != 0) return false;
         cost.wrote(slab);
-        cost.bitmapWord(&slab.words[word]);
-        const before = slab.words[word];
-        if (before & bit != 0) slab.blame(.double_free, address);
-        slab.words[word] = before | bit;
-        if (before == 0) slab.summary.set(word);
-        slab.free += 1;
+        cost.bitmapWord(word);
+        word.* = before | bit;
+        slab.free = free;
+        return true;
+    }
+
+    /// Takes back neighbours: `blocks` of them, the lowest at `address`. Ends the process as `put` does.
+    pub fn putRun(slab: *Slab, address: usize, blocks: u32) void {
+        const shape = &size_class.shapes[slab.class];
+        const first = shape.index(address - slab.base);
+        if (first * @as(usize, shape.block_bytes) != address - slab.base) slab.blame(.interior_pointer, address);
+        const end_block = first + blocks;
+        if (end_block > slab.carved) {
+            slab.blame(.unallocated_block, slab.base + @max(first, slab.carved) * @as(usize, shape.block_bytes));
+        }
+        var block = first;
+        while (block < end_block) {
+            const word = block / geometry.word_blocks;
+            const low = block % geometry.word_blocks;
+            const length = @min(end_block - block, geometry.word_blocks - low);
+            const mask = (~@as(u64, 0) >> @intCast(geometry.word_blocks - length)) << @intCast(low);
+            const before = slab.words[word];
+            if (before & mask != 0) {
+                const twice = word * geometry.word_blocks + @ctz(before & mask);
+                slab.blame(.double_free, slab.base + twice * @as(usize, shape.block_bytes));
+            }
+            cost.bitmapWord(&slab.words[word]);
+            slab.words[word] = before | mask;
+            if (before == 0) slab.summary.set(word);
+            block += length;
+        }
+        cost.wrote(slab);
+        slab.free += @intCast(blocks);
     }
 
     /// Ends the process where it can be told, without the lock, that the caller has no such block: its bit is set, it

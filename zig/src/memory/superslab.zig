@@ -4,6 +4,10 @@
 //! A run comes from the superslab whose longest free run is the shortest that fits, so that others can become
 //! empty. An empty superslab is unmapped, but for one that is kept for the next request. Free granules that
 //! still hold pages are counted ("dirty"), and past a budget their pages are given back.
+//! Runs of slabs of small blocks get their pages as `fresh_pages` says: populated ahead, or a huge page for a whole
+//! superslab. What is resident so and still free is "ready": dirty, but it reads as zero. Runs that may stay
+//! untouched take no such pages: theirs come from superslabs of small pages.
+//!
 //! A superslab that the OS refuses is counted, logged once, and asked for again at the next request.
 //!
 //! The lock is never held while memory is given back or a line is written: what must be unmapped, purged or said
@@ -17,6 +21,8 @@ const os = @import("../platform/os.zig");
 const page_map = @import("page_map.zig");
 const registry = @import("registry.zig");
 const space = @import("space.zig");
+const fresh_pages = @import("fresh_pages.zig");
+const Retention = @import("retention.zig").Retention;
 const Slab = @import("slab.zig").Slab;
 const words_per_granule = @import("slab.zig").words_per_granule;
 const Lock = @import("../platform/lock.zig").Lock;
@@ -27,6 +33,22 @@ const assert = std.debug.assert;
 
 const all_granules: bitmap.Granules = 0xffff_ffff;
 const bin_count = geometry.superslab_granules + 1;
+
+/// What a run is for.
+pub const Filling = enum {
+    /// Blocks of at most a page of 4 KiB: if all are written, every page is.
+    dense,
+    /// Blocks that may have pages which are never written.
+    sparse,
+};
+
+/// The pages of a superslab.
+const Pages = enum(u8) {
+    small,
+    /// A huge page is asked for, and a thread is finding out whether it comes.
+    asked,
+    huge,
+};
 
 pub const Superslab = extern struct {
     base: usize,
@@ -41,6 +63,11 @@ pub const Superslab = extern struct {
     free: bitmap.Granules,
     /// Free granules that may hold pages.
     dirty: bitmap.Granules,
+    /// Dirty granules that were never written.
+    ready: bitmap.Granules,
+    /// Granules of runs with dense blocks.
+    dense: bitmap.Granules,
+    pages: Pages,
     /// The longest run in `free`: the bin that the superslab is in.
     longest: u8,
     /// For each granule of a run, the first one; for the first, how many.
@@ -50,7 +77,7 @@ pub const Superslab = extern struct {
 
     pub inline fn granuleOf(superslab: *const Superslab, address: usize) u32 {
         assert(address - superslab.base < geometry.superslab_bytes);
-        return @intCast((address - superslab.base) >> geometry.granule_shift);
+        return @intCast((address & (geometry.superslab_bytes - 1)) >> geometry.granule_shift);
     }
 
     /// The slab that an address lies in; the address is in a run that serves as a slab.
@@ -68,6 +95,9 @@ pub const Run = struct {
     start: u32,
     /// No page of it has been written since the OS gave it: it reads as zero.
     clean: bool,
+    /// Its granules that are resident though no block of them was handed out. Whoever cuts the run into blocks says
+    /// by `caughtUp` when that has changed.
+    ahead: u8,
 
     pub fn address(run: Run) usize {
         return run.superslab.base + (@as(usize, run.start) << geometry.granule_shift);
@@ -88,6 +118,12 @@ pub const Counts = struct {
     refused_ever: usize = 0,
     used_granules: usize = 0,
     dirty_granules: usize = 0,
+    /// Granules of runs with dense blocks.
+    dense_granules: usize = 0,
+    /// Granules populated ahead, of which no block was handed out, huge pages apart.
+    ahead_granules: usize = 0,
+    /// Superslabs that got a huge page.
+    huge_ever: usize = 0,
     /// Memory mapped for records of superslabs.
     record_bytes: usize = 0,
 };
@@ -103,9 +139,10 @@ const group_bytes = group_records_bytes + records_per_group * bitmap_bytes;
 /// nor gone. Comes before `lock`.
 var purging: Lock = .{};
 var lock: Lock = .{};
-var bins: [bin_count]?*Superslab = @splat(null);
+/// Superslabs of small pages, and the others.
+var bins: [2][bin_count]?*Superslab = @splat(@splat(null));
 /// One bit for each bin that is not empty.
-var bins_present: u64 = 0;
+var bins_present: [2]u64 = @splat(0);
 var all: ?*Superslab = null;
 /// Records given back, and the group whose records from `group_next` on were never used nor touched.
 var unused_records: ?*Superslab = null;
@@ -115,6 +152,7 @@ var doomed: ?*Superslab = null;
 /// Set when `settle` has work. Written under the lock; read without it as a hint.
 var unsettled: bool = false;
 var counts: Counts = .{};
+var retention: Retention = .{};
 /// Dirty granules at the last purge that the OS refused (it does for locked pages): they are beyond the budget,
 /// so that not every free tries again.
 var dirty_locked: usize = 0;
@@ -134,33 +172,168 @@ pub fn count() Counts {
 }
 
 /// A run of `granules`. Null when the OS refuses.
-pub fn allocateRun(granules: u32) ?Run {
+pub fn allocateRun(granules: u32, filling: Filling) ?Run {
     assert(granules >= 1 and granules <= geometry.superslab_granules);
     lock.lock();
-    defer lock.unlock();
-    const fitting = bins_present >> @intCast(granules);
-    const superslab = if (fitting != 0)
-        bins[granules + @ctz(fitting)].?
-    else
-        add() orelse return null;
-
-    const start = bitmap.findRun(superslab.dirty, granules) orelse
-        bitmap.findRun(superslab.free, granules).?;
+    const superslab = find(granules, filling) orelse add(filling) orelse {
+        lock.unlock();
+        return null;
+    };
+    const start = place(superslab, granules, filling);
     const mask = bitmap.run(start, granules);
-    const clean = superslab.dirty & mask == 0;
-    if (superslab.free == all_granules) counts.empty -= 1;
+    const clean = superslab.dirty & ~superslab.ready & mask == 0;
+    const resident = superslab.dirty & mask != 0;
+    if (!resident) retention.noteFresh(granules);
+    const is_new = superslab.free == all_granules;
+    if (is_new) counts.empty -= 1;
     assert(superslab.run_granules[start] == 0);
-    takeGranules(superslab, start, mask);
-    return .{ .superslab = superslab, .start = start, .clean = clean };
+    const ready = takeGranules(superslab, start, mask, filling);
+    var run: Run = .{ .superslab = superslab, .start = start, .clean = clean, .ahead = 0 };
+    if (filling == .sparse) {
+        lock.unlock();
+        unready(superslab, ready);
+        return run;
+    }
+    if (superslab.pages == .small) run.ahead = @popCount(ready);
+    const asked = is_new and superslab.pages == .asked;
+    const plan = if (resident) null else planRun(superslab, start, granules);
+    if (plan != null) run.ahead = @intCast(granules);
+    lock.unlock();
+    if (asked) askHuge(superslab, run.address());
+    if (plan) |planned| populate(run, granules, planned);
+    return run;
 }
 
-/// Adds free granules, which begin where the run ends, to the run that begins at `start`.
-fn takeGranules(superslab: *Superslab, start: u32, mask: bitmap.Granules) void {
+/// The superslab whose longest free run is the shortest that fits.
+fn find(granules: u32, filling: Filling) ?*Superslab {
+    const small = bins_present[0] >> @intCast(granules);
+    const huge = if (filling == .dense) bins_present[1] >> @intCast(granules) else 0;
+    if (small | huge == 0) return null;
+    const longest = granules + @ctz(small | huge);
+    return bins[0][longest] orelse bins[1][longest].?;
+}
+
+/// Where in a superslab a run begins: where pages are resident, but for blocks that may not need them.
+fn place(superslab: *const Superslab, granules: u32, filling: Filling) u32 {
+    if (filling == .sparse) {
+        if (bitmap.findRun(superslab.dirty & ~superslab.ready, granules)) |start| return start;
+        if (bitmap.findRun(superslab.free & ~superslab.ready, granules)) |start| return start;
+    } else {
+        if (bitmap.findRun(superslab.dirty, granules)) |start| return start;
+    }
+    return bitmap.findRun(superslab.free, granules).?;
+}
+
+/// The pages of granules that were ready go back: they belong to a run now that may not need them.
+fn unready(superslab: *const Superslab, ready: bitmap.Granules) void {
+    // What the OS keeps stays resident, and zero.
+    if (ready != 0) _ = releaseGranules(superslab.base, ready);
+}
+
+const Plan = struct {
+    answer: fresh_pages.Answer,
+    /// Free granules behind the run that are populated with it. Nobody else can take them meanwhile.
+    behind: bitmap.Granules,
+};
+
+/// Decides how a run without pages gets them. Null if as the program touches them.
+fn planRun(superslab: *Superslab, start: u32, granules: u32) ?Plan {
+    if (superslab.pages != .small) return null;
+    const room = counts.dense_granules / fresh_pages.ahead_share -| counts.ahead_granules;
+    if (room < granules) return null;
+    const behind = if (room < fresh_pages.ahead_granules_max) 0 else granulesBehind(superslab, start + granules, granules);
+    const answer = fresh_pages.forRun(behind != 0, granules);
+    if (answer.way == .touch and !answer.timed) return null;
+    cost.wrote(&counts);
+    counts.ahead_granules += granules;
+    if (answer.way != .populate256) return .{ .answer = answer, .behind = 0 };
+    counts.ahead_granules += @popCount(behind);
+    superslab.free &= ~behind;
+    rebin(superslab);
+    return .{ .answer = answer, .behind = behind };
+}
+
+/// Granules from `end` on that are free and not resident, as many as are populated with a run of `granules`.
+fn granulesBehind(superslab: *const Superslab, end: u32, granules: u32) bitmap.Granules {
+    const fresh = superslab.free & ~superslab.dirty;
+    var mask: bitmap.Granules = 0;
+    for (end..@min(end + (fresh_pages.ahead_granules_max -| granules), geometry.superslab_granules)) |granule| {
+        const bit = bitmap.run(@intCast(granule), 1);
+        if (fresh & bit == 0) break;
+        mask |= bit;
+    }
+    return mask;
+}
+
+/// Makes a run resident as planned. The caller owns the run and holds no lock of the page heap.
+noinline fn populate(run: Run, granules: u32, plan: Plan) void {
+    const all_of_it = granules + @popCount(plan.behind);
+    const got = fresh_pages.get(plan.answer, run.address(), @as(usize, all_of_it) << geometry.granule_shift);
+    if (!plan.answer.timed and plan.behind == 0 and got.result == .done) return;
+    const superslab = run.superslab;
+    lock.lock();
+    defer lock.unlock();
+    fresh_pages.record(plan.answer, all_of_it, got);
+    if (plan.behind == 0) return;
     cost.wrote(&superslab.free);
     cost.wrote(&counts);
+    superslab.free |= plan.behind;
+    superslab.dirty |= plan.behind;
+    superslab.ready |= plan.behind;
+    counts.dirty_granules += @popCount(plan.behind);
+    rebin(superslab);
+}
+
+/// Touches the first page of a new superslab for which a huge page is asked. The caller owns the run at `owned`.
+noinline fn askHuge(superslab: *Superslab, owned: usize) void {
+    const got = fresh_pages.getHuge(superslab.base, geometry.superslab_bytes, owned);
+    // From here on what goes back page by page also comes back so, and neighbours are one mapping for the kernel.
+    os.smallPages(superslab.base, geometry.superslab_bytes);
+    lock.lock();
+    defer lock.unlock();
+    fresh_pages.record(.{ .way = .huge, .timed = true }, geometry.superslab_granules, got);
+    if (got.result != .done) return setPages(superslab, .small);
+    setPages(superslab, .huge);
+    cost.wrote(&counts);
+    counts.huge_ever += 1;
+    const ready = superslab.free & ~superslab.dirty;
+    superslab.dirty |= ready;
+    superslab.ready |= ready;
+    counts.dirty_granules += @popCount(ready);
+}
+
+fn setPages(superslab: *Superslab, pages: Pages) void {
+    unbin(superslab);
+    superslab.pages = pages;
+    rebin(superslab);
+}
+
+/// Granules of a run that were ahead have been handed out, or are about to be free.
+pub fn caughtUp(granules: u32) void {
+    lock.lock();
+    defer lock.unlock();
+    cost.wrote(&counts);
+    counts.ahead_granules -= granules;
+}
+
+/// Adds free granules, which begin where the run ends, to the run that begins at `start`. Returns those that were
+/// ready: of a dense run in a superslab of small pages they stay counted as ahead.
+fn takeGranules(superslab: *Superslab, start: u32, mask: bitmap.Granules, filling: Filling) bitmap.Granules {
+    cost.wrote(&superslab.free);
+    cost.wrote(&counts);
+    cost.wrote(&retention);
+    const ready = superslab.ready & mask;
+    if (filling == .dense) {
+        superslab.dense |= mask;
+        counts.dense_granules += @popCount(mask);
+    } else if (superslab.pages == .small) {
+        counts.ahead_granules -= @popCount(ready);
+    }
+    superslab.ready &= ~mask;
     const before = superslab.run_granules[start];
     const after = before + @popCount(mask);
     counts.dirty_granules -= @popCount(superslab.dirty & mask);
+    retention.noteFewer(counts.dirty_granules);
     counts.used_granules += @popCount(mask);
     superslab.free &= ~mask;
     superslab.dirty &= ~mask;
@@ -169,19 +342,26 @@ fn takeGranules(superslab: *Superslab, start: u32, mask: bitmap.Granules) void {
     superslab.run_granules[start] = after;
     for (start + before..start + after) |granule| superslab.run_start[granule] = @intCast(start);
     rebin(superslab);
+    return ready;
 }
 
-/// Makes a run as long as `granules` by what lies behind it. False if that is not free, and nothing has changed.
+/// Makes a sparse run as long as `granules` by what lies behind it. False if that is not free, and nothing has
+/// changed.
 pub fn growRun(superslab: *Superslab, start: u32, granules: u32) bool {
+    const ready = growRunLocked(superslab, start, granules) orelse return false;
+    unready(superslab, ready);
+    return true;
+}
+
+fn growRunLocked(superslab: *Superslab, start: u32, granules: u32) ?bitmap.Granules {
     lock.lock();
     defer lock.unlock();
     const before = superslab.run_granules[start];
     assert(before >= 1 and granules > before);
-    if (start + granules > geometry.superslab_granules) return false;
+    if (start + granules > geometry.superslab_granules) return null;
     const mask = bitmap.run(start + before, granules - before);
-    if (superslab.free & mask != mask) return false;
-    takeGranules(superslab, start, mask);
-    return true;
+    if (superslab.free & mask != mask) return null;
+    return takeGranules(superslab, start, mask, .sparse);
 }
 
 /// Takes a run back. Its page map entries are 0 already, and nobody holds an address in it.
@@ -211,6 +391,8 @@ fn freeGranules(superslab: *Superslab, start: u32, granules: u32) void {
     cost.wrote(&counts);
     superslab.free |= if (canary.is(.free_run_long)) mask | mask << 1 else mask;
     superslab.dirty |= mask;
+    counts.dense_granules -= @popCount(superslab.dense & mask);
+    superslab.dense &= ~mask;
     counts.used_granules -= granules;
     counts.dirty_granules += granules;
     becameFree(superslab);
@@ -222,12 +404,15 @@ fn becameFree(superslab: *Superslab) void {
     rebin(superslab);
     if (superslab.free != all_granules) return;
     counts.empty += 1;
-    if (counts.empty > 1) doom(superslab);
+    if (counts.empty > 1 and (counts.dirty_granules > dirtyBudget() or superslab.dirty == 0)) doom(superslab);
 }
 
 fn dirtyBudget() usize {
-    const share = @max(geometry.dirty_granules_min, counts.used_granules >> geometry.dirty_share_shift);
-    return share + dirty_locked;
+    return dirtyShare() + retention.kept + dirty_locked;
+}
+
+fn dirtyShare() usize {
+    return @max(geometry.dirty_granules_min, counts.used_granules >> geometry.dirty_share_shift);
 }
 
 /// Takes an empty superslab out of service; `settle` unmaps it.
@@ -235,6 +420,7 @@ fn doom(superslab: *Superslab) void {
     assert(superslab.free == all_granules);
     counts.empty -= 1;
     counts.dirty_granules -= @popCount(superslab.dirty);
+    if (superslab.pages == .small) counts.ahead_granules -= @popCount(superslab.ready);
     counts.mapped -= 1;
     unbin(superslab);
     unlink(superslab);
@@ -244,6 +430,20 @@ fn doom(superslab: *Superslab) void {
     superslab.next = doomed;
     doomed = superslab;
     setUnsettled(true);
+}
+
+/// Lets time pass: what the program no longer asks for again goes back. The caller holds no lock.
+pub inline fn age() void {
+    if (retention.isDue()) ageSlow();
+}
+
+noinline fn ageSlow() void {
+    const now = os.milliseconds();
+    lock.lock();
+    cost.wrote(&retention);
+    if (retention.tick(now, counts.dirty_granules) and counts.dirty_granules > dirtyBudget()) setUnsettled(true);
+    lock.unlock();
+    settle();
 }
 
 /// Does what was set aside: unmaps doomed superslabs, and purges dirty granules down to half the budget.
@@ -260,13 +460,30 @@ noinline fn settleSlow() void {
     lock.lock();
     setUnsettled(false);
     const excess = counts.dirty_granules > dirtyBudget();
-    const limit = dirtyBudget() / 2;
+    const limit = dirtyBudget() - dirtyShare() / 2;
     const refusal = refusal_unsaid;
     refusal_unsaid = 0;
+    if (excess) doomEmpty(limit, 1);
     lock.unlock();
     if (refusal != 0) sayRefusal(refusal);
-    _ = unmapDoomed();
-    if (excess) _ = purgeTo(limit);
+    var bytes = unmapDoomed();
+    if (excess) bytes += purgeTo(limit);
+    if (bytes == 0) return;
+    const now = os.milliseconds();
+    lock.lock();
+    cost.wrote(&retention);
+    retention.notePurged(bytes >> geometry.granule_shift, now);
+    lock.unlock();
+}
+
+/// Takes empty superslabs out of service until at most `limit` granules are dirty, or `spared` of them are left.
+fn doomEmpty(limit: usize, spared: usize) void {
+    var superslab = all;
+    while (superslab) |one| {
+        if (counts.dirty_granules <= limit or counts.empty <= spared) return;
+        superslab = one.next;
+        if (one.free == all_granules) doom(one);
+    }
 }
 
 /// Gives back every free granule and every empty superslab. Returns the bytes.
@@ -274,6 +491,7 @@ pub fn purge() usize {
     purging.lock();
     defer purging.unlock();
     lock.lock();
+    retention.reset();
     var superslab = all;
     while (superslab) |one| {
         superslab = one.next;
@@ -310,25 +528,48 @@ fn releaseWords(superslab: *Superslab) void {
     if (os.pageBytes() <= bitmap_bytes) _ = os.release(@intFromPtr(superslab.words), bitmap_bytes);
 }
 
-/// Gives back the pages of free granules until at most `limit` dirty ones are left.
+/// Gives back the pages of free granules until at most `limit` dirty ones are left. Huge pages come last: taking a
+/// part of one splits it, and those with ready granules are in use for what comes next.
 fn purgeTo(limit: usize) usize {
     var bytes: usize = 0;
+    for (std.enums.values(Turn)) |turn| bytes += purgeTurn(turn, limit) orelse break;
+    return bytes + unmapDoomed();
+}
+
+const Turn = enum {
+    small_pages,
+    huge_pages,
+    rest,
+
+    fn includes(turn: Turn, superslab: *const Superslab) bool {
+        return switch (turn) {
+            .small_pages => superslab.pages == .small or superslab.free == all_granules,
+            .huge_pages => superslab.ready == 0,
+            .rest => true,
+        };
+    }
+};
+
+/// Null when the OS refuses: the rest would most likely be refused as well.
+fn purgeTurn(turn: Turn, limit: usize) ?usize {
+    var bytes: usize = 0;
     lock.lock();
+    defer lock.unlock();
     var superslab = all;
     while (superslab) |one| {
         if (counts.dirty_granules <= limit) break;
         const taken = one.dirty;
-        if (taken == 0) {
+        if (taken == 0 or !turn.includes(one)) {
             superslab = one.next;
             continue;
         }
         // While their pages go, the granules count as used, so nobody else can take them, and the
         // superslab cannot become empty.
         if (one.free == all_granules) counts.empty -= 1;
-        cost.wrote(&one.free);
-        cost.wrote(&counts);
+        if (one.pages == .small) counts.ahead_granules -= @popCount(one.ready);
         one.free &= ~taken;
         one.dirty = 0;
+        one.ready = 0;
         counts.dirty_granules -= @popCount(taken);
         rebin(one);
         lock.unlock();
@@ -341,13 +582,12 @@ fn purgeTo(limit: usize) usize {
         one.free |= taken;
         one.dirty |= kept;
         counts.dirty_granules += @popCount(kept);
+        if (one.pages == .huge) setPages(one, .small);
         becameFree(one);
         dirty_locked = if (kept == 0) 0 else counts.dirty_granules;
-        // One refusal is enough: the rest would most likely be refused as well.
-        if (kept != 0) break;
+        if (kept != 0) return null;
     }
-    lock.unlock();
-    return bytes + unmapDoomed();
+    return bytes;
 }
 
 /// Returns the granules that the OS would not take.
@@ -372,20 +612,23 @@ fn setUnsettled(value: bool) void {
 }
 
 /// Maps one more superslab and puts it in service.
-fn add() ?*Superslab {
+fn add(filling: Filling) ?*Superslab {
     const superslab = takeRecord() orelse return refuse();
     // A record that served before knows where the hole is that its superslab left. Only a new one goes below
     // all others, so that the address space in use ends where the largest number of superslabs put it.
-    const place = if (superslab.base != 0) superslab.base else hint;
-    const mapping = map(place) orelse map(0) orelse {
+    const wanted = if (superslab.base != 0) superslab.base else hint;
+    const mapping = map(wanted) orelse map(0) orelse {
         giveRecord(superslab);
         return refuse();
     };
     if (superslab.base == 0) hint = mapping.address - geometry.superslab_bytes;
-    os.smallPages(mapping.address, geometry.superslab_bytes);
+    superslab.pages = if (filling == .dense and mapping.zeroed and askedFor(mapping.address)) .asked else .small;
+    if (superslab.pages == .small) os.smallPages(mapping.address, geometry.superslab_bytes);
     superslab.base = mapping.address;
     superslab.free = all_granules;
     superslab.dirty = if (mapping.zeroed) 0 else all_granules;
+    superslab.ready = 0;
+    superslab.dense = 0;
     counts.dirty_granules += @popCount(superslab.dirty);
     superslab.run_start = @splat(0);
     superslab.run_granules = @splat(0);
@@ -395,9 +638,16 @@ fn add() ?*Superslab {
     return superslab;
 }
 
+/// A huge page is worth its while for the superslab at `address`, and the OS may give one.
+fn askedFor(address: usize) bool {
+    if (counts.dense_granules < fresh_pages.huge_granules_min) return false;
+    if (!fresh_pages.forSuperslab(geometry.superslab_granules)) return false;
+    return os.hugePages(address, geometry.superslab_bytes);
+}
+
 /// 2 MiB of address space that the page map and the registry have room for.
-fn map(place: usize) ?space.Mapping {
-    const mapping = space.map(geometry.superslab_bytes, geometry.superslab_bytes, place) orelse return null;
+fn map(wanted: usize) ?space.Mapping {
+    const mapping = space.map(geometry.superslab_bytes, geometry.superslab_bytes, wanted) orelse return null;
     if (page_map.register(mapping.address, geometry.superslab_bytes) and registry.prepare(mapping.address)) {
         return mapping;
     }
@@ -475,32 +725,38 @@ fn rebin(superslab: *Superslab) void {
     if (longest == superslab.longest) return;
     unbin(superslab);
     if (cost.counting) cost.wrote(&superslab.longest);
-    if (cost.counting) cost.wrote(&bins[longest]);
     superslab.longest = @intCast(longest);
     if (longest == 0) return;
+    const set = binSet(superslab);
+    if (cost.counting) cost.wrote(&bins[set][longest]);
+    if (cost.counting) cost.wroteBehind(&bins[set][longest]);
     superslab.bin_previous = null;
-    superslab.bin_next = bins[longest];
-    if (cost.counting) cost.wroteBehind(&bins[longest]);
-    if (bins[longest]) |head| head.bin_previous = superslab;
-    bins[longest] = superslab;
-    bins_present |= @as(u64, 1) << @intCast(longest);
+    superslab.bin_next = bins[set][longest];
+    if (bins[set][longest]) |head| head.bin_previous = superslab;
+    bins[set][longest] = superslab;
+    bins_present[set] |= @as(u64, 1) << @intCast(longest);
 }
 
 fn unbin(superslab: *Superslab) void {
     if (superslab.longest == 0) return;
+    const set = binSet(superslab);
     if (cost.counting) cost.wroteBehind(&superslab.bin_next);
     if (cost.counting) cost.wroteBehind(&superslab.bin_previous);
-    if (cost.counting and superslab.bin_previous == null) cost.wrote(&bins[superslab.longest]);
+    if (cost.counting and superslab.bin_previous == null) cost.wrote(&bins[set][superslab.longest]);
     if (superslab.bin_next) |next| next.bin_previous = superslab.bin_previous;
     if (superslab.bin_previous) |previous| {
         previous.bin_next = superslab.bin_next;
     } else {
-        bins[superslab.longest] = superslab.bin_next;
+        bins[set][superslab.longest] = superslab.bin_next;
         if (superslab.bin_next == null) {
-            bins_present &= ~(@as(u64, 1) << @intCast(superslab.longest));
+            bins_present[set] &= ~(@as(u64, 1) << @intCast(superslab.longest));
         }
     }
     superslab.longest = 0;
+}
+
+fn binSet(superslab: *const Superslab) usize {
+    return @intFromBool(superslab.pages != .small);
 }
 
 comptime {
@@ -519,7 +775,11 @@ pub fn verify() void {
         if (one.free == all_granules) seen.empty += 1;
         seen.used_granules += @popCount(~one.free);
         seen.dirty_granules += @popCount(one.dirty);
+        seen.dense_granules += @popCount(one.dense);
+        if (one.pages == .small) seen.ahead_granules += @popCount(one.ready);
         assert(one.dirty & ~one.free == 0);
+        assert(one.ready & ~one.dirty == 0);
+        assert(one.dense & one.free == 0);
         assert(one.longest == bitmap.longestRun(one.free));
         assert(registry.find(Superslab, one.base) == one);
         if (one.next) |next| assert(next.previous == one);
@@ -528,11 +788,16 @@ pub fn verify() void {
     assert(seen.empty == counts.empty);
     assert(seen.used_granules == counts.used_granules);
     assert(seen.dirty_granules == counts.dirty_granules);
-    for (bins, 0..) |head, bin| {
-        assert((head != null) == (bins_present >> @intCast(bin) & 1 != 0));
+    assert(seen.dense_granules == counts.dense_granules);
+    assert(seen.ahead_granules <= counts.ahead_granules);
+    for (bins, bins_present, 0..) |of_set, present, set| for (of_set, 0..) |head, bin| {
+        assert((head != null) == (present >> @intCast(bin) & 1 != 0));
         var one = head;
-        while (one) |member| : (one = member.bin_next) assert(member.longest == bin);
-    }
+        while (one) |member| : (one = member.bin_next) {
+            assert(member.longest == bin);
+            assert(binSet(member) == set);
+        }
+    };
 }
 
 test "superslab: random runs never overlap, and everything goes back" {
@@ -567,7 +832,7 @@ test "superslab: random runs never overlap, and everything goes back" {
         }
         if (random.uintLessThan(usize, 3000) > step) {
             const granules = random.intRangeAtMost(u32, 1, if (random.boolean()) 3 else 32);
-            const run = allocateRun(granules).?;
+            const run = allocateRun(granules, .sparse).?;
             const first: *u64 = @ptrFromInt(run.address());
             const last: *u64 = @ptrFromInt(run.address() + run.superslab.runBytes(run.address()) - 8);
             if (run.clean) try std.testing.expectEqual(0, first.* | last.*);
@@ -606,7 +871,7 @@ test "superslab: refused mappings are counted and asked for again; refused unmap
     counts.refused_ever += 1;
     for (1..8) |number| {
         os.refusal = .{ .refuse_from = number, .refuse_count = 1 };
-        const run = allocateRun(32);
+        const run = allocateRun(32, .sparse);
         os.refusal = .{};
         if (run) |one| freeRun(one.superslab, one.start);
         verify();
@@ -620,7 +885,7 @@ test "superslab: refused mappings are counted and asked for again; refused unmap
         .{ .refuse_from = 1, .refuse_count = 1 },
         .{ .refuse_from = 1, .refuse_count = 2, .spared = .init(.{ .make_writable = true }) },
     }) |refused| {
-        const run = allocateRun(32).?;
+        const run = allocateRun(32, .sparse).?;
         @as(*u64, @ptrFromInt(run.address())).* = 42;
         freeRun(run.superslab, run.start);
         os.refusal = refused;
@@ -629,7 +894,7 @@ test "superslab: refused mappings are counted and asked for again; refused unmap
         verify();
         try std.testing.expectEqual(before.mapped, count().mapped);
         try std.testing.expectEqual(geometry.superslab_bytes, space.keptBytes());
-        const again = allocateRun(32).?;
+        const again = allocateRun(32, .sparse).?;
         try std.testing.expectEqual(run.address(), again.address());
         try std.testing.expectEqual(refused.refuse_count == 1, again.clean);
         try std.testing.expectEqual(refused.refuse_count == 1, @as(*u64, @ptrFromInt(again.address())).* == 0);
@@ -650,7 +915,7 @@ test "superslab: mapping and unmapping for ever stays in the same places" {
     for (0..300) |round| {
         var runs: [5]Run = undefined;
         for (&runs) |*run| {
-            run.* = allocateRun(32).?;
+            run.* = allocateRun(32, .sparse).?;
             lowest = @min(lowest, run.address());
         }
         // Another order of going each time.
@@ -669,9 +934,9 @@ test "superslab: where pages cannot be given back, not every free tries again" {
     try std.testing.expect(page_map.start());
     _ = purge();
     defer os.refusal = .{};
-    const keeper = allocateRun(1).?;
+    const keeper = allocateRun(1, .sparse).?;
     var runs: [200]Run = undefined;
-    for (&runs) |*run| run.* = allocateRun(16).?;
+    for (&runs) |*run| run.* = allocateRun(16, .sparse).?;
     os.refusal = .{ .refuse_from = 1, .refuse_count = std.math.maxInt(usize) };
     // Every second one, so that no superslab becomes empty.
     for (0..runs.len / 2) |half| {

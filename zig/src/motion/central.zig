@@ -35,6 +35,8 @@ const Central = struct {
     cold: ?[*]usize = null,
     cold_count: u32 = 0,
     slab_count: u32 = 0,
+    /// Blocks that the slabs have handed out: with programs, in magazines, or cold.
+    in_use: usize = 0,
 };
 
 pub const Counts = struct {
@@ -93,9 +95,22 @@ pub fn take(class: Class, out: [*]usize, want: u32) u32 {
             break :slab begin(central, class) orelse break;
         };
         taken += slab.take(out + taken, want - taken);
+        if (slab.ahead_granules != 0 and slab.isCarved()) caughtUp(slab);
         if (!slab.hasBlocks()) unlist(central, slab);
     }
+    setInUse(central, central.in_use + taken);
     return taken;
+}
+
+/// Blocks of the class that slabs have handed out and not got back; of a moment ago.
+pub fn inUse(class: Class) usize {
+    // Partner: the store in `setInUse`.
+    return atomic.load(usize, &centrals[class].in_use, .monotonic);
+}
+
+fn setInUse(central: *Central, blocks: usize) void {
+    // Partner: the load in `inUse`.
+    atomic.store(usize, &central.in_use, blocks, .monotonic);
 }
 
 /// Takes blocks back from a thread's magazine, the oldest first.
@@ -181,46 +196,111 @@ fn keepCold(central: *Central, class: Class, blocks: []const usize) usize {
 }
 
 fn put(central: *Central, class: Class, blocks: []const usize, emptied: Emptied) void {
-    var base: usize = 1;
-    var superslab: *Superslab = undefined;
-    for (blocks) |address| {
-        if (address & ~(geometry.superslab_bytes - 1) != base) {
-            base = address & ~(geometry.superslab_bytes - 1);
-            superslab = registry.find(Superslab, address) orelse fatal.misuse(.{
-                .kind = .double_free,
-                .address = address,
-                .state = .free,
-            });
-        }
+    const shape = &size_class.shapes[class];
+    const block_bytes: usize = shape.block_bytes;
+    setInUse(central, central.in_use - blocks.len);
+    var rest = blocks;
+    while (rest.len > 0) {
+        const address = rest[0];
+        const superslab = registry.find(Superslab, address) orelse blameFreed(address, class);
         const slab = superslab.slabOf(address);
         // The slab changed its class since the block was put in the magazine, so it was free then.
-        if (slab.class != class) fatal.misuse(.{
-            .kind = .double_free,
-            .address = address,
-            .block_bytes = size_class.blockBytes(class),
-            .state = .free,
-        });
-        slab.put(address);
+        if (slab.class != class) blameFreed(address, class);
+        // Blocks allocated one after the other are mostly neighbours, and freed in that order or its reverse.
+        const step = if (rest.len > 1) rest[1] -% address else 0;
+        if (step == block_bytes or step == 0 -% block_bytes) {
+            const length = neighbours(slab, rest, step);
+            slab.putRun(@min(address, rest[length - 1]), length);
+            rest = rest[length..];
+        } else {
+            slab.put(address);
+            rest = rest[1..];
+        }
         if (!slab.listed) list(central, slab);
         if (slab.isEmpty() and !(emptied == .keep_last and slab.isOnly())) end(central, slab);
+        const scattered = rest[0..@min(rest.len, scattered_blocks)];
+        rest = rest[if (shape.granules == 1) putScattered(true, class, scattered) else putScattered(false, class, scattered)..];
     }
+}
+
+/// Blocks that go one by one before the next look for neighbours, which random order has none of.
+const scattered_blocks = 32;
+
+/// Takes blocks back as long as nothing else than a bit and a count changes; returns how many those were.
+inline fn putScattered(comptime one_granule: bool, class: Class, blocks: []const usize) usize {
+    const shape = &size_class.shapes[class];
+    const block_bytes: usize = shape.block_bytes;
+    const reciprocal = shape.reciprocal;
+    if (blocks.len == 0) return 0;
+    const part = registry.partOf(blocks[0]) orelse return 0;
+    for (blocks, 0..) |address, at| {
+        // In random order a branch on whether the superslab is the last one's would be a coin toss.
+        const superslab = part.find(Superslab, address) orelse return at;
+        const granule = superslab.granuleOf(address);
+        const slab = &superslab.slabs[if (one_granule) granule else superslab.run_start[granule]];
+        const offset = if (one_granule) address & (geometry.granule_bytes - 1) else address - slab.base;
+        if (slab.class != class or !slab.putPlain(offset, block_bytes, reciprocal)) return at;
+    }
+    return blocks.len;
+}
+
+noinline fn blameFreed(address: usize, class: Class) noreturn {
+    @branchHint(.cold);
+    fatal.misuse(.{
+        .kind = .double_free,
+        .address = address,
+        .block_bytes = size_class.blockBytes(class),
+        .state = .free,
+    });
+}
+
+/// How many of `blocks` lie `step` bytes from one to the next, and all in `slab`; the first two do.
+inline fn neighbours(slab: *const Slab, blocks: []const usize, step: usize) u32 {
+    const shape = &size_class.shapes[slab.class];
+    const first = shape.index(blocks[0] - slab.base);
+    const in_slab = if (step == shape.block_bytes) shape.blocks - first else first + 1;
+    const most: u32 = @intCast(@min(blocks.len, in_slab));
+    // Several at once, without a branch for each.
+    const lanes = 8;
+    const steps = std.simd.iota(usize, lanes) *% @as(@Vector(lanes, usize), @splat(step));
+    var length: u32 = 0;
+    var expected = blocks[0];
+    while (length + lanes <= most) : (length += lanes) {
+        const found: @Vector(lanes, usize) = blocks[length..][0..lanes].*;
+        if (@reduce(.Or, found ^ (@as(@Vector(lanes, usize), @splat(expected)) +% steps)) != 0) break;
+        expected +%= lanes *% step;
+    }
+    while (length < most and blocks[length] == expected) : (length += 1) expected +%= step;
+    return length;
 }
 
 /// Gives the class one more slab.
 fn begin(central: *Central, class: Class) ?*Slab {
-    const run = superslabs.allocateRun(size_class.shapes[class].granules) orelse return null;
+    const run = superslabs.allocateRun(size_class.shapes[class].granules, filling(class)) orelse return null;
     const slab = &run.superslab.slabs[run.start];
     slab.begin(run.address(), run.words(), class);
+    slab.ahead_granules = run.ahead;
     page_map.write(run.address(), size_class.shapes[class].granules, class);
     central.slab_count += 1;
     list(central, slab);
     return slab;
 }
 
+fn filling(class: Class) superslabs.Filling {
+    return if (size_class.blockBytes(class) <= geometry.dense_bytes_max) .dense else .sparse;
+}
+
+/// The pages of a slab that were resident ahead of its blocks count no more.
+noinline fn caughtUp(slab: *Slab) void {
+    superslabs.caughtUp(slab.ahead_granules);
+    slab.ahead_granules = 0;
+}
+
 /// Returns an empty slab to the page heap.
 fn end(central: *Central, slab: *Slab) void {
     const class = slab.class;
     unlist(central, slab);
+    if (slab.ahead_granules != 0) caughtUp(slab);
     slab.end();
     central.slab_count -= 1;
     page_map.write(slab.base, size_class.shapes[class].granules, 0);

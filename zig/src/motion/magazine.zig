@@ -66,17 +66,18 @@ pub const Shelf = extern struct {
         return shelf.setArray(magazine, words_min[class]);
     }
 
-    /// Makes room for twice as many blocks. False at the cap, or when the OS refuses.
+    /// Makes room for twice as many blocks as ever. False at the cap, or when the OS refuses.
     pub fn grow(shelf: *Shelf, magazine: *Magazine, class: size_class.Class) bool {
-        if (shelf.words >= words_max[class]) return false;
-        if (shelf.words == shelf.words_owned) return shelf.setArray(magazine, shelf.words * 2);
-        shelf.setWords(magazine, shelf.words * 2);
+        if (shelf.words_owned < words_max[class]) return shelf.setArray(magazine, shelf.words_owned * 2);
+        if (shelf.words == shelf.words_owned) return false;
+        shelf.setWords(magazine, shelf.words_owned);
         return true;
     }
 
-    /// Halves the room, down to what the class starts with. The blocks must fit.
-    pub fn shrink(shelf: *Shelf, magazine: *Magazine, class: size_class.Class) void {
-        shelf.setWords(magazine, @max(words_min[class], shelf.words / 2));
+    /// Leaves room for `room` blocks and as many again, or for what the class starts with. The blocks held must fit.
+    pub fn shrink(shelf: *Shelf, magazine: *Magazine, class: size_class.Class, room: usize) void {
+        const words = @max(words_min[class], std.math.ceilPowerOfTwoAssert(usize, 2 * room + 1));
+        if (words < shelf.words) shelf.setWords(magazine, @intCast(words));
     }
 
     pub fn close(shelf: *Shelf, magazine: *Magazine) void {
@@ -104,14 +105,14 @@ pub const Shelf = extern struct {
         const bytes = @as(usize, words) * @sizeOf(usize);
         const new: [*]usize = @ptrCast(metadata.allocate(bytes) orelse return false);
         const held = shelf.count(magazine);
-        if (shelf.base) |old| {
-            @memcpy(new[1 .. 1 + held], old[1 .. 1 + held]);
-            metadata.free(@ptrCast(@alignCast(old)), @as(usize, shelf.words_owned) * @sizeOf(usize));
-        }
+        const old = shelf.base;
+        const old_bytes = @as(usize, shelf.words_owned) * @sizeOf(usize);
+        if (old) |from| @memcpy(new[1 .. 1 + held], from[1 .. 1 + held]);
         atomic.store(?[*]usize, &shelf.base, new, .monotonic);
         shelf.words_owned = words;
         magazine.setTop(new + 1 + held);
         shelf.setWords(magazine, words);
+        if (old) |from| metadata.free(@ptrCast(@alignCast(from)), old_bytes);
         return true;
     }
 
@@ -123,13 +124,13 @@ pub const Shelf = extern struct {
     }
 };
 
-const bytes_max = 256 * 1024;
-const words_cap = 2048;
+const bytes_max = 512 * 1024;
+const words_cap = 8192;
 
 /// Words of a magazine's array at first, by class: the ancestors' 64, 64, 64, 64, 32, 32, 16, 16 for their
 /// eight classes, and fewer for larger blocks.
-const words_min: [size_class.count + 1]u16 = makeWords(false);
-/// The cap: as many as hold 256 KiB of blocks, at most 2048.
+pub const words_min: [size_class.count + 1]u16 = makeWords(false);
+/// The cap: as many as hold 512 KiB of blocks, which is what stays in a core's second-level cache, at most 8192.
 pub const words_max: [size_class.count + 1]u16 = makeWords(true);
 
 fn makeWords(cap: bool) [size_class.count + 1]u16 {
@@ -144,13 +145,15 @@ fn makeWords(cap: bool) [size_class.count + 1]u16 {
     return words;
 }
 
-/// Blocks that one refill brings: at most a word of the bitmap, and 4 KiB or one block.
+/// Blocks that one refill brings at least, where there is room: a word of the bitmap, and 16 KiB or one block.
 pub const refill_blocks: [size_class.count + 1]u8 = makeRefills();
+/// And at most, an eighth of a magazine that has grown.
+pub const refill_blocks_max = 512;
 
 fn makeRefills() [size_class.count + 1]u8 {
     var refills: [size_class.count + 1]u8 = @splat(0);
     for (refills[1..], size_class.shapes[1..]) |*entry, shape| {
-        entry.* = @max(1, @min(64, 4096 / shape.block_bytes));
+        entry.* = @max(1, @min(64, 16 * 1024 / shape.block_bytes));
     }
     return refills;
 }
@@ -175,7 +178,7 @@ test "magazine: random pushes, pops, growth and shrinking agree with a stack" {
                     if (!shelf.grow(&magazine, class)) {
                         try std.testing.expectEqual(words_max[class], shelf.words);
                         while (model.pop()) |expected| try std.testing.expectEqual(expected, magazine.pop());
-                        shelf.shrink(&magazine, class);
+                        shelf.shrink(&magazine, class, random.uintLessThan(usize, shelf.words));
                     }
                     try std.testing.expect(magazine.push(address));
                 }

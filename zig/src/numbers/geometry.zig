@@ -23,6 +23,9 @@ pub const tiny_bytes_max: usize = 1024;
 pub const small_bytes_max: usize = 128 * 1024;
 pub const large_bytes_max: usize = 1024 * 1024;
 
+/// Blocks up to the smallest page: a program that writes all of them writes every page of their slab.
+pub const dense_bytes_max: usize = 4096;
+
 /// The largest request there can be: all user addresses. Anything above fails without asking the system.
 pub const request_bytes_max: usize = 1 << address_bits;
 

@@ -27,7 +27,7 @@ pub fn lastError() u32 {
 }
 
 /// The calls that the system may refuse.
-pub const Call = enum { map, unmap, release, small_pages, make_writable, resize, move, limit };
+pub const Call = enum { map, unmap, release, small_pages, huge_pages, populate, resident, make_writable, resize, move, limit };
 
 /// Tests make calls fail: the call numbered `refuse_from` and `refuse_count - 1` calls after it, of those that are
 /// not spared.
@@ -139,6 +139,62 @@ pub fn smallPages(address: usize, bytes: usize) void {
     _ = linux.madvise(@ptrFromInt(address), bytes, linux.MADV.NOHUGEPAGE);
 }
 
+/// Lets the kernel back the range with 2 MiB pages at the first touch. Whether it will is not known: it agrees where it
+/// never does so.
+pub fn hugePages(address: usize, bytes: usize) bool {
+    checkPages(address, bytes);
+    if (builtin.os.tag != .linux or refused(.huge_pages)) return false;
+    cost.called(.calls_advise);
+    return succeeded(linux.madvise(@ptrFromInt(address), bytes, linux.MADV.HUGEPAGE));
+}
+
+/// madvise's wish for writable pages at once, since Linux 5.14 (madvise(2)).
+const madv_populate_write = 23;
+
+pub const Populated = enum {
+    done,
+    /// Not this time: some of the pages may be there.
+    failed,
+    /// The system knows no such call.
+    unknown,
+};
+
+/// Makes every page of the range resident and writable, as a write to each would. What was in them stays.
+pub fn populate(address: usize, bytes: usize) Populated {
+    checkPages(address, bytes);
+    if (builtin.os.tag != .linux) return .unknown;
+    if (refused(.populate)) return .failed;
+    cost.called(.calls_populate);
+    const result = linux.madvise(@ptrFromInt(address), bytes, madv_populate_write);
+    if (succeeded(result)) return .done;
+    return if (linux.errno(result) == .INVAL) .unknown else .failed;
+}
+
+/// The page at `address` is resident. False where the system does not say.
+pub fn isResident(address: usize) bool {
+    if (builtin.os.tag != .linux or refused(.resident)) return false;
+    cost.called(.calls_look);
+    var state: [1]u8 = .{0};
+    // With pages larger than those of the kernel, as tests have them, the first one speaks for all.
+    if (!succeeded(linux.mincore(@ptrFromInt(address), 1, &state))) return false;
+    return state[0] & 1 != 0;
+}
+
+/// What tests put in place of the clock below.
+pub var test_clock: if (builtin.is_test) ?*const fn () u64 else void = if (builtin.is_test) null else {};
+
+/// The time in nanoseconds that the calling thread has run: others that run meanwhile do not count.
+/// It starts anew in a forked child.
+pub fn threadTime() u64 {
+    if (builtin.is_test) if (test_clock) |clock| return clock();
+    if (builtin.os.tag != .linux) return 0;
+    var time: linux.timespec = undefined;
+    cost.called(.calls_clock);
+    const result = linux.syscall2(.clock_gettime, @backingInt(linux.CLOCK.THREAD_CPUTIME_ID), @intFromPtr(&time));
+    if (linux.errno(result) != .SUCCESS) return 0;
+    return @as(u64, @intCast(time.sec)) * std.time.ns_per_s + @as(u64, @intCast(time.nsec));
+}
+
 pub fn makeWritable(address: usize, bytes: usize) bool {
     checkPages(address, bytes);
     if (refused(.make_writable)) return false;
@@ -238,6 +294,23 @@ const at_secure = 23;
 pub fn hasMoreRights() bool {
     if (builtin.os.tag != .linux) return linux.hasMoreRights();
     return getauxval(at_secure) != 0;
+}
+
+/// A clock that the C library answers from memory which the kernel keeps up to date (the vDSO), so without a system
+/// call where there is such memory. It moves in steps of a few milliseconds.
+const coarse_clock: std.c.clockid_t = if (builtin.os.tag == .linux) .MONOTONIC_COARSE else .MONOTONIC_RAW_APPROX;
+
+/// Tests set the clock; where an explorer has the threads, it always stands still.
+const can_set_clock = builtin.is_test or build_options.test_hooks;
+
+pub var clock_set: if (can_set_clock) ?usize else void = if (!can_set_clock) {} else if (atomic.explored) 1 else null;
+
+/// Milliseconds since some moment before the process began. 0 where there is no clock.
+pub fn milliseconds() usize {
+    if (can_set_clock) if (clock_set) |set| return set;
+    var time: std.c.timespec = undefined;
+    if (std.c.clock_gettime(coarse_clock, &time) != 0) return 0;
+    return @intCast(time.sec * 1000 + @divTrunc(time.nsec, 1_000_000));
 }
 
 pub const Environment = [*:null]const ?[*:0]const u8;

@@ -7,12 +7,15 @@ const os = @import("os.zig");
 const Line = @import("../seeing/fatal.zig").Line;
 
 pub const Foreign = enum { abort, ignore };
+pub const Fresh = enum { auto, touch, populate64, populate256, huge };
 const Switch = enum { @"0", @"1" };
 
 /// `HAKMEM_CHECK`: every block is guarded and every free examined.
 pub var check: bool = false;
 /// `HAKMEM_FOREIGN`: what becomes of a pointer that another allocator made.
 pub var foreign: Foreign = .abort;
+/// `HAKMEM_FRESH`: how fresh pages are got.
+pub var fresh: Fresh = .auto;
 
 /// Called by one thread, before the first block.
 pub fn read() void {
@@ -20,6 +23,7 @@ pub fn read() void {
     const variables = os.environment() orelse return;
     check = choice(Switch, variables, "HAKMEM_CHECK", .@"0") == .@"1";
     foreign = choice(Foreign, variables, "HAKMEM_FOREIGN", .abort);
+    fresh = choice(Fresh, variables, "HAKMEM_FRESH", .auto);
 }
 
 /// The value that a variable names; `default` where it is unset or empty, and, with a line that says so, where it

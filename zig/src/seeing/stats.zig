@@ -40,14 +40,17 @@ pub const Stats = extern struct {
     /// Blocks free in slabs, and blocks of slabs never handed out.
     slab_free_bytes: u64 = 0,
     slab_fresh_bytes: u64 = 0,
+    /// In use.
     huge_blocks: u64 = 0,
     huge_bytes: u64 = 0,
     /// Address space of freed huge blocks and superslabs that the OS would not take back; it holds no memory.
     huge_stuck_bytes: u64 = 0,
     /// Mapped for the allocator's own records.
     metadata_bytes: u64 = 0,
-    /// Superslabs, huge blocks and metadata together.
+    /// Superslabs, huge blocks (cached ones too) and metadata together.
     mapped_bytes: u64 = 0,
+    /// Freed huge blocks that wait to be allocated again.
+    huge_cached_bytes: u64 = 0,
 };
 
 pub fn gather() Stats {
@@ -76,10 +79,11 @@ pub fn gather() Stats {
     const mappings = huge.count();
     stats.huge_blocks = mappings.blocks;
     stats.huge_bytes = mappings.bytes;
+    stats.huge_cached_bytes = mappings.cached_bytes;
     stats.huge_stuck_bytes = space.keptBytes();
     stats.metadata_bytes = pages.record_bytes + metadata.mappedBytes() + registry.mappedBytes() +
         page_map.writableBytes() + check.mappedBytes();
-    stats.mapped_bytes = pages.mapped * geometry.superslab_bytes + mappings.bytes +
+    stats.mapped_bytes = pages.mapped * geometry.superslab_bytes + mappings.bytes + mappings.cached_bytes +
         stats.huge_stuck_bytes + stats.metadata_bytes;
     return stats;
 }

@@ -7,7 +7,7 @@ const central = internals.central;
 const lifecycle = internals.lifecycle;
 const stats = internals.stats;
 
-/// Magazines of this size have 16 words at first, and a refill brings 4 blocks.
+/// Magazines of this size have 16 words at first, and a refill fills them.
 pub const size = 1024;
 
 pub const class = internals.size_class.of(size);

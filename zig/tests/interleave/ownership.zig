@@ -214,7 +214,7 @@ test "interleave: page map, planted: entries written eight at a time" {
 test "interleave: page map, planted: an entry written after the block is out" {
     _ = try explorer.expectFound(neighbours.with(struct {
         fn planted(step: Step) ?Defect {
-            return if (isEntry(step) and step.value != 0) .{ .late = 4 } else null;
+            return if (isEntry(step) and step.value != 0) .{ .late = 5 } else null;
         }
     }.planted));
 }
