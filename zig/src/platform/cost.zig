@@ -171,6 +171,9 @@ pub fn sum(name: Name) u64 {
 }
 
 const line_bytes = 64;
+/// The most lines that are told apart while locks are held: what a flush of so many blocks may spread over is twice
+/// as many, a slab's record and a bitmap word each.
+pub const lines_max = Lines.slot_count / 2;
 
 /// Threads with different marks. glibc gives the stack of an ended thread, and with it its mark, to the next one.
 const records_max = 1024;
@@ -189,13 +192,12 @@ const Lines = struct {
     taken: [lines_max]u16,
     count: u16,
 
-    const slot_count = 1 << 14;
-    /// Twice what a magazine of 2,048 words can spread over: a slab's record and a bitmap word each.
-    const lines_max = slot_count / 2;
+    const slot_bits = 15;
+    const slot_count = 1 << slot_bits;
 
     /// False where the line is in it already. Beyond the most that it holds, lines are new each time.
     fn insert(lines: *Lines, line: usize) bool {
-        var at = line *% 0x9e37_79b9_7f4a_7c15 >> (64 - 14);
+        var at = line *% 0x9e37_79b9_7f4a_7c15 >> (64 - slot_bits);
         while (lines.slots[at] != 0) : (at = (at + 1) % slot_count) {
             if (lines.slots[at] == line) return false;
         }
