@@ -55,7 +55,7 @@ function pointOf(row: Row, figure: "time_ns" | "rss_bytes", unit: number): Point
   if (spread === undefined || spread.median <= 0 || !Number.isFinite(unit)) return [];
   return [{
     allocator: row.allocator,
-    row: `${row.label}${threadsText(row)}`,
+    row: `${row.row}${threadsText(row)}`,
     value: spread.median / unit,
     min: Math.max(spread.min, spread.median / 2) / unit,
     max: spread.max / unit,
@@ -74,7 +74,7 @@ async function draw(points: readonly Point[], allocators: readonly string[]): Pr
     field: "row",
     type: "nominal",
     sort: null,
-    axis: { title: null, labelLimit: 220 },
+    axis: { title: null, labelLimit: 0 },
   } as const;
   return await drawChart({
     width: plot.width,

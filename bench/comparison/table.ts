@@ -89,7 +89,7 @@ function summaryText(summary: Summary, paint: Paint): string {
     `${allocator} ${ratio.toFixed(3)}${rows === summary.rows ? "" : ` (${rows} rows)`}`
   );
   return [
-    paint("bold", `hakmem over ${summary.rows} rows`),
+    paint("bold", `hakmem over ${summary.rows} ${summary.rows === 1 ? "row" : "rows"}`),
     ...wrap(
       `geometric mean of its time, as a multiple of the best other's of each row: ${
         summary.ratio_to_best.toFixed(3)

@@ -373,6 +373,7 @@ fn refill(heap: *Heap, class: Class) usize {
         const shelf = &heap.shelves[class];
         const magazine = &heap.magazines[class];
         if (shelf.base != null or shelf.open(magazine, class)) {
+            if (shelf.missed) growOneWay(shelf, magazine, class);
             shelf.missed = true;
             shelf.flushed = 0;
             const want = @min(shelf.words - 1, @max(
@@ -434,6 +435,7 @@ fn makeRoom(shelf: *Shelf, magazine: *Magazine, class: Class) void {
     const missed = shelf.missed;
     shelf.missed = false;
     if (missed and shelf.grow(magazine, class)) return;
+    if (!missed) growOneWay(shelf, magazine, class);
     const held = shelf.count(magazine);
     const wanted = held - @max(held / 4, @min(held / 2 + 1, flush_blocks_min));
     const share = @max(magazines.words_min[class] / 2, central.inUse(class) / 8);
@@ -444,6 +446,12 @@ fn makeRoom(shelf: *Shelf, magazine: *Magazine, class: Class) void {
     @memmove(blocks[0..kept], blocks[held - kept .. held]);
     magazine.setTop(blocks + kept);
     if (kept < wanted) shelf.shrink(magazine, class, kept);
+}
+
+/// Two misses, or two overflows, came one after the other.
+fn growOneWay(shelf: *Shelf, magazine: *Magazine, class: Class) void {
+    if (shelf.words_owned >= magazines.words_one_way[class] or !central.isShared()) return;
+    _ = shelf.grow(magazine, class);
 }
 
 /// A quarter of a magazine is flushed, but of a small one up to half, so that a flush is worth its lock.

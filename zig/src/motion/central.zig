@@ -68,8 +68,14 @@ pub fn locks() [size_class.count]*Lock {
     return result;
 }
 
+/// Whether several threads have a heap; of a moment ago.
+pub fn isShared() bool {
+    // Partner: `setThreads`. A stale answer only sends blocks the other way.
+    return atomic.load(usize, &threads, .monotonic) > 1;
+}
+
 pub fn setThreads(count_now: usize) void {
-    // Partner: the load in `flush`.
+    // Partner: the load in `isShared`.
     cost.wrote(&threads);
     atomic.store(usize, &threads, count_now, .monotonic);
 }
@@ -179,8 +185,7 @@ fn coldBytes(class: Class) usize {
 
 /// Puts the newest of `blocks` on the cold magazine. Returns how many it took.
 fn keepCold(central: *Central, class: Class, blocks: []const usize) usize {
-    // Partner: `setThreads`. A stale figure only sends blocks the other way.
-    if (atomic.load(usize, &threads, .monotonic) < 2) return 0;
+    if (!isShared()) return 0;
     const room = coldBlocksMax(class) -| central.cold_count;
     const kept = @min(room, blocks.len);
     if (kept == 0) return 0;

@@ -129,18 +129,25 @@ const words_cap = 8192;
 
 /// Words of a magazine's array at first, by class: the ancestors' 64, 64, 64, 64, 32, 32, 16, 16 for their
 /// eight classes, and fewer for larger blocks.
-pub const words_min: [size_class.count + 1]u16 = makeWords(false);
+pub const words_min: [size_class.count + 1]u16 = makeWords(.first);
 /// The cap: as many as hold 512 KiB of blocks, which is what stays in a core's second-level cache, at most 8192.
-pub const words_max: [size_class.count + 1]u16 = makeWords(true);
+pub const words_max: [size_class.count + 1]u16 = makeWords(.cap);
+/// The cap for a magazine that only ever fills or only ever empties, as where one thread allocates what another frees:
+/// there a larger one is worth the fewer times that both meet, no more.
+pub const words_one_way: [size_class.count + 1]u16 = makeWords(.one_way);
 
-fn makeWords(cap: bool) [size_class.count + 1]u16 {
+fn makeWords(what: enum { first, one_way, cap }) [size_class.count + 1]u16 {
     @setEvalBranchQuota(10_000);
     var words: [size_class.count + 1]u16 = @splat(0);
     for (words[1..], size_class.shapes[1..]) |*entry, shape| {
         const bytes: u32 = shape.block_bytes;
         const first = if (bytes <= 64) 64 else if (bytes <= 256) 32 else if (bytes <= 1024) 16 else 8;
         const most = @min(words_cap, @max(8, std.math.floorPowerOfTwo(u32, bytes_max / bytes)));
-        entry.* = if (cap) most else @min(first, most);
+        entry.* = switch (what) {
+            .first => @min(first, most),
+            .one_way => @min(@max(first, @min(256, std.math.floorPowerOfTwo(u32, @max(1, 16 * 1024 / bytes)))), most),
+            .cap => most,
+        };
     }
     return words;
 }
