@@ -54,6 +54,8 @@ pub const Heap = extern struct {
     kind: Kind,
     /// A slow path is changing the magazines. Read only by a forked child, which inherits them.
     busy: bool,
+    /// Without a thread, and with its blocks kept for the next one.
+    kept: bool,
     /// The last request to flush that this heap has followed.
     flush_seen: u32,
     /// The mark of its thread; 0 while it waits for one.
@@ -70,6 +72,7 @@ pub const Heap = extern struct {
             .shelves = @splat(.none),
             .kind = kind,
             .busy = false,
+            .kept = false,
             .flush_seen = 0,
             .owner = 0,
             .next = null,
@@ -361,6 +364,7 @@ noinline fn refillAndTake(heap_found: *Heap, class: Class, size: usize, alignmen
 inline fn age() void {
     huge.age();
     superslabs.age();
+    lifecycle.age();
 }
 
 /// Brings blocks of a class into the magazine and takes one; 0 when there are none to be had.

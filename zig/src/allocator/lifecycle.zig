@@ -68,6 +68,13 @@ var has_thread_key: bool = false;
 var all: ?*Heap = null;
 var idle: ?*Heap = null;
 var live_count: usize = 0;
+/// Heaps without a thread that kept their blocks for the next one.
+var kept_count: usize = 0;
+/// When a thread last ended, and until when the next is expected soon, in milliseconds; 0 for never.
+var last_end: usize = 0;
+var churn_end: usize = 0;
+/// When to look after the blocks of heaps without a thread, in milliseconds; 0 while there are none.
+var kept_due: usize = 0;
 /// Heaps with a thread, by its mark.
 var by_owner: [256]?*Heap = @splat(null);
 /// In a forked child, the mark of its only thread until the heaps of the others are seen to; else 0.
@@ -172,8 +179,15 @@ fn takeHeap() ?*Heap {
     };
     cost.wrote(&idle);
     cost.wrote(&live_count);
+    cost.wrote(&kept_count);
     cost.wrote(chain);
-    if (idle == heap) idle = heap.next_idle;
+    if (idle == heap) {
+        idle = heap.next_idle;
+        const now = os.milliseconds();
+        if (last_end != 0 and now - last_end <= keep_milliseconds) churn_end = now + keep_milliseconds;
+        if (heap.kept) kept_count -= 1;
+        heap.kept = false;
+    }
     heap.next_idle = null;
     heap.owner = mark;
     heap.next_of_chain = chain.*;
@@ -220,11 +234,55 @@ fn threadEnd(value: ?*anyopaque) callconv(.c) void {
     if (canary.is(.thread_end_leaks) and heap.shelves[leaky].base != null) {
         heap.magazines[leaky].setTop(heap.shelves[leaky].blocks());
     }
-    heap.flushAll();
+    const bytes = heldBytes(heap);
+    enterLists();
+    last_end = os.milliseconds();
+    heap.kept = last_end < churn_end and kept_count < kept_heaps_max and bytes <= kept_bytes_max;
+    if (heap.kept) {
+        kept_count += 1;
+        if (kept_due == 0) setKeptDue(last_end + keep_milliseconds);
+    }
+    lock.unlock();
+    if (!heap.kept) heap.flushAll();
     giveHeap(heap);
 }
 
-/// Heaps without a thread have blocks only in a forked child.
+/// Where threads come and go, a heap keeps its blocks for the next thread: so many heaps, with so many bytes each, and
+/// for as long as the next thread comes within half a second. The first thread that comes so soon tells.
+const kept_heaps_max = 16;
+const kept_bytes_max = 512 * 1024;
+const keep_milliseconds = 500;
+
+/// Flushes the heaps that kept their blocks once no threads come any more. For slow paths, without a lock held.
+pub inline fn age() void {
+    // Partner: `setKeptDue`. A stale answer only delays the work to the next slow path.
+    if (atomic.load(usize, &kept_due, .monotonic) != 0) ageSlow();
+}
+
+noinline fn ageSlow() void {
+    const now = os.milliseconds();
+    enterLists();
+    const is_due = kept_due != 0 and now >= kept_due;
+    const is_over = is_due and now >= churn_end;
+    if (is_due) setKeptDue(if (is_over) 0 else now + keep_milliseconds);
+    lock.unlock();
+    if (is_over) flushIdleHeaps();
+}
+
+fn setKeptDue(due: usize) void {
+    // Partner: the load in `age`.
+    atomic.store(usize, &kept_due, due, .monotonic);
+}
+
+fn heldBytes(heap: *const Heap) usize {
+    var bytes: usize = 0;
+    for (&heap.shelves, heap.magazines[0..heap.shelves.len], 0..) |*shelf, *magazine, class| {
+        bytes += shelf.count(magazine) * size_class.blockBytes(@intCast(class));
+    }
+    return bytes;
+}
+
+/// Heaps without a thread have blocks where threads come and go, and in a forked child.
 pub fn flushIdleHeaps() void {
     while (takeIdleWithBlocks()) |heap| {
         heap.flushAll();
@@ -244,6 +302,8 @@ fn takeIdleWithBlocks() ?*Heap {
         for (&heap.shelves) |*shelf| {
             if (shelf.base == null) continue;
             link.* = heap.next_idle;
+            if (heap.kept) kept_count -= 1;
+            heap.kept = false;
             // For a fork meanwhile.
             heap.owner = thread_slot.threadMark();
             return heap;
@@ -264,9 +324,7 @@ pub fn count() Counts {
     var bytes: usize = 0;
     var one = all;
     while (one) |heap| : (one = heap.next) {
-        for (&heap.shelves, heap.magazines[0..heap.shelves.len], 0..) |*shelf, *magazine, class| {
-            bytes += shelf.count(magazine) * size_class.blockBytes(@intCast(class));
-        }
+        bytes += heldBytes(heap);
     }
     return .{ .threads = live_count, .magazine_bytes = bytes };
 }
@@ -384,6 +442,8 @@ noinline fn forgetOtherThreads() void {
     idle = null;
     by_owner = @splat(null);
     live_count = 0;
+    kept_count = 0;
+    setKeptDue(0);
     var one = all;
     while (one) |heap| : (one = heap.next) {
         if (heap.owner == survivor) {
@@ -400,6 +460,7 @@ noinline fn forgetOtherThreads() void {
             heap.next = next;
         }
         heap.owner = 0;
+        heap.kept = false;
         heap.next_idle = idle;
         idle = heap;
     }
