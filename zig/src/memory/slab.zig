@@ -12,6 +12,7 @@ const size_class = @import("../numbers/size_class.zig");
 const bitmap = @import("../numbers/bitmap.zig");
 const fatal = @import("../seeing/fatal.zig");
 const canary = @import("../platform/canary.zig");
+const cost = @import("../platform/cost.zig");
 const assert = std.debug.assert;
 
 pub const words_per_granule = geometry.slab_words_max;
@@ -46,6 +47,7 @@ pub const Slab = extern struct {
 
     /// Makes a slab of a run whose bitmap, at `words`, is all zero. The slab stays where it is until it ends.
     pub fn begin(slab: *Slab, base: usize, words: [*]u64, class: size_class.Class) void {
+        cost.wrote(slab);
         slab.* = .{
             .next = null,
             .previous = null,
@@ -66,6 +68,7 @@ pub const Slab = extern struct {
     pub fn end(slab: *Slab) void {
         assert(slab.isEmpty());
         assert(!slab.listed);
+        cost.wrote(slab.words[0..slab.wordsInUse()]);
         @memset(slab.words[0..slab.wordsInUse()], 0);
         slab.class = size_class.none;
     }
@@ -94,6 +97,7 @@ pub const Slab = extern struct {
     /// fresh ones. Zero means that the slab has none.
     pub fn take(slab: *Slab, out: [*]usize, want: u32) u32 {
         assert(want > 0);
+        cost.wrote(slab);
         if (slab.summary.first()) |word| return slab.takeFromWord(word, out, want);
         return slab.carve(out, want);
     }
@@ -102,6 +106,7 @@ pub const Slab = extern struct {
         const block_bytes = size_class.blockBytes(slab.class);
         var mask = bitmap.lowest(slab.words[word], want);
         assert(mask != 0);
+        cost.bitmapWord(&slab.words[word]);
         slab.words[word] ^= mask;
         if (slab.words[word] == 0) slab.summary.clear(word);
         const first = slab.base + word * geometry.word_blocks * block_bytes;
@@ -155,6 +160,8 @@ pub const Slab = extern struct {
         const carved = slab.carved;
         if (block * block_bytes != offset or block >= carved or free == carved) return false;
         if (before == 0 or before & bit != 0) return false;
+        cost.wrote(slab);
+        cost.bitmapWord(word);
         word.* = before | bit;
         slab.free = free;
         return true;
@@ -180,10 +187,12 @@ pub const Slab = extern struct {
                 const twice = word * geometry.word_blocks + @ctz(before & mask);
                 slab.blame(.double_free, slab.base + twice * @as(usize, shape.block_bytes));
             }
+            cost.bitmapWord(&slab.words[word]);
             slab.words[word] = before | mask;
             if (before == 0) slab.summary.set(word);
             block += length;
         }
+        cost.wrote(slab);
         slab.free += @intCast(blocks);
     }
 
