@@ -246,7 +246,7 @@ Deno.test("doctor: unknown settings, and values that they do not have", () => {
     })),
     [
       "bad   settings      HACKMEM_LIB is no setting of hakmem; did you mean HAKMEM_LIB?",
-      "bad   settings      HAKMEM_ARENAS is no setting of hakmem; the settings are HAKMEM_CHECK, HAKMEM_FOREIGN, HAKMEM_LIB",
+      "bad   settings      HAKMEM_ARENAS is no setting of hakmem; the settings are HAKMEM_CHECK, HAKMEM_FOREIGN, HAKMEM_FRESH, HAKMEM_LIB",
       "ok    settings      HAKMEM_CHECK=1",
       "bad   settings      HAKMEM_CHEK is no setting of hakmem; did you mean HAKMEM_CHECK?",
       "bad   settings      HAKMEM_FOREIGN=yes is not valid; it takes one of abort, ignore; or unset it",

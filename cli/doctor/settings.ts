@@ -18,6 +18,7 @@ export interface Setting {
 export const settings: readonly Setting[] = [
   { name: "HAKMEM_CHECK", values: ["0", "1"] },
   { name: "HAKMEM_FOREIGN", values: ["abort", "ignore"] },
+  { name: "HAKMEM_FRESH", values: ["auto", "touch", "populate64", "populate256", "huge"] },
   { name: "HAKMEM_LIB", values: null },
 ];
 

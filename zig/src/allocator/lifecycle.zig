@@ -261,6 +261,8 @@ pub inline fn age() void {
 
 noinline fn ageSlow() void {
     const now = os.milliseconds();
+    // Partner: `setKeptDue`, as in `age`.
+    if (now < atomic.load(usize, &kept_due, .monotonic)) return;
     enterLists();
     const is_due = kept_due != 0 and now >= kept_due;
     const is_over = is_due and now >= churn_end;

@@ -77,6 +77,12 @@ pub const Retention = struct {
         return atomic.load(usize, &retention.due, .monotonic) != 0;
     }
 
+    /// Whether the period lasts still. Asked without the lock.
+    pub fn isBefore(retention: *const Retention, now: usize) bool {
+        // Partner: the store in `setDue`, as in `isDue`.
+        return now < atomic.load(usize, &retention.due, .monotonic);
+    }
+
     fn begin(retention: *Retention, now: usize, resident: usize) void {
         retention.setDue(now + period_milliseconds);
         retention.unused = resident;

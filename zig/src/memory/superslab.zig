@@ -29,6 +29,7 @@ const Lock = @import("../platform/lock.zig").Lock;
 const Line = @import("../seeing/fatal.zig").Line;
 const canary = @import("../platform/canary.zig");
 const cost = @import("../platform/cost.zig");
+const settings = @import("../platform/settings.zig");
 const assert = std.debug.assert;
 
 const all_granules: bitmap.Granules = 0xffff_ffff;
@@ -183,7 +184,7 @@ pub fn allocateRun(granules: u32, filling: Filling) ?Run {
     const mask = bitmap.run(start, granules);
     const clean = superslab.dirty & ~superslab.ready & mask == 0;
     const resident = superslab.dirty & mask != 0;
-    if (!resident) retention.noteFresh(granules);
+    if (clean) retention.noteFresh(granules);
     const is_new = superslab.free == all_granules;
     if (is_new) counts.empty -= 1;
     assert(superslab.run_granules[start] == 0);
@@ -439,6 +440,7 @@ pub inline fn age() void {
 
 noinline fn ageSlow() void {
     const now = os.milliseconds();
+    if (retention.isBefore(now)) return settle();
     lock.lock();
     cost.wrote(&retention);
     if (retention.tick(now, counts.dirty_granules) and counts.dirty_granules > dirtyBudget()) setUnsettled(true);
@@ -950,4 +952,286 @@ test "superslab: where pages cannot be given back, not every free tries again" {
     _ = purge();
     try std.testing.expectEqual(0, count().dirty_granules);
     verify();
+}
+
+/// Dense runs of one granule each, until small blocks use `granules`.
+fn fillDense(runs: *std.ArrayList(Run), granules: usize) !void {
+    while (count().dense_granules < granules) try runs.append(std.testing.allocator, allocateRun(1, .dense).?);
+}
+
+/// Frees all of them, as slabs that were never cut into blocks.
+fn freeDense(runs: *std.ArrayList(Run)) void {
+    for (runs.items) |run| {
+        if (run.ahead != 0) caughtUp(run.ahead);
+        freeRun(run.superslab, run.start);
+    }
+    runs.clearAndFree(std.testing.allocator);
+    _ = purge();
+    verify();
+}
+
+fn isTouched(granule: usize) bool {
+    return os.isResident(granule) and os.isResident(granule + geometry.granule_bytes - os.pageBytes());
+}
+
+/// What the system does in the places where tests expect fresh pages.
+fn populates() bool {
+    const address = os.map(geometry.granule_bytes, .read_write, 0).?;
+    defer _ = os.unmap(address, geometry.granule_bytes);
+    return os.populate(address, geometry.granule_bytes) == .done;
+}
+
+fn hasHugePages() bool {
+    const mapping = space.map(geometry.superslab_bytes, geometry.superslab_bytes, 0).?;
+    defer space.unmap(mapping.address, geometry.superslab_bytes);
+    if (!os.hugePages(mapping.address, geometry.superslab_bytes)) return false;
+    return fresh_pages.getHuge(mapping.address, geometry.superslab_bytes, mapping.address).result == .done;
+}
+
+test "superslab: at most a hundredth of what small blocks use is populated ahead, and nothing in a small heap" {
+    try std.testing.expect(page_map.start());
+    _ = purge();
+    fresh_pages.forget();
+    defer settings.fresh = .auto;
+    for ([_]settings.Fresh{ .populate64, .populate256 }) |way| {
+        settings.fresh = way;
+        var runs: std.ArrayList(Run) = .empty;
+        defer freeDense(&runs);
+        // No block is handed out of any run.
+        for (1..1500) |granules| {
+            try fillDense(&runs, granules);
+            try std.testing.expect(count().ahead_granules <= granules / 100);
+        }
+        var resident: usize = 0;
+        for (runs.items) |run| resident += @intFromBool(os.isResident(run.address()));
+        var ready: usize = 0;
+        var superslab = all;
+        while (superslab) |one| : (superslab = one.next) ready += @popCount(one.ready);
+        try std.testing.expect(resident + ready <= 15);
+        if (populates()) {
+            try std.testing.expectEqual(14, resident + ready);
+            try std.testing.expectEqual(count().ahead_granules, resident + ready);
+        }
+
+        // They are handed out and written: the next may be populated, and are so before the program touches them.
+        var populated: usize = 0;
+        var written: usize = 0;
+        for (0..400) |_| {
+            while (written < runs.items.len) : (written += 1) {
+                const run = &runs.items[written];
+                const first: *u64 = @ptrFromInt(run.address());
+                try std.testing.expectEqual(0, first.*);
+                first.* = 1;
+                if (run.ahead != 0) caughtUp(run.ahead);
+                run.ahead = 0;
+            }
+            try fillDense(&runs, count().dense_granules + 1);
+            const run = runs.getLast();
+            if (isTouched(run.address())) populated += 1;
+            try std.testing.expect(run.clean);
+        }
+        if (populates()) try std.testing.expect(populated > 390);
+        // Pages that may be needed no more go back before others use their granules.
+        const sparse = allocateRun(20, .sparse).?;
+        try std.testing.expect(!os.isResident(sparse.address()));
+        freeRun(sparse.superslab, sparse.start);
+        verify();
+    }
+    try std.testing.expectEqual(0, count().ahead_granules);
+}
+
+test "superslab: granules that were ready lose their pages when a run takes them that may stay untouched" {
+    try std.testing.expect(page_map.start());
+    _ = purge();
+    defer settings.fresh = .auto;
+    settings.fresh = .touch;
+    var runs: std.ArrayList(Run) = .empty;
+    defer freeDense(&runs);
+    // The last superslab has just begun, and four granules may be ahead.
+    try fillDense(&runs, 512);
+    settings.fresh = .populate256;
+    try fillDense(&runs, 513);
+    const run = runs.getLast();
+    try std.testing.expectEqual(bitmap.run(1, 3), run.superslab.ready);
+    const behind = run.address() + geometry.granule_bytes;
+    if (populates()) try std.testing.expect(isTouched(behind));
+    // Nothing else there holds so many.
+    const sparse = allocateRun(31, .sparse).?;
+    try std.testing.expectEqual(behind, sparse.address());
+    try std.testing.expect(!os.isResident(behind));
+    try std.testing.expectEqual(1, count().ahead_granules);
+    freeRun(sparse.superslab, sparse.start);
+    verify();
+}
+
+test "superslab: where populating is refused the program's own touches bring the pages" {
+    try std.testing.expect(page_map.start());
+    _ = purge();
+    fresh_pages.forget();
+    defer os.refusal = .{};
+    var runs: std.ArrayList(Run) = .empty;
+    defer freeDense(&runs);
+    os.refusal = .{
+        .refuse_from = 1,
+        .refuse_count = std.math.maxInt(usize),
+        .spared = std.EnumSet(os.Call).full.differenceWith(.initOne(.populate)),
+    };
+    try fillDense(&runs, 400);
+    try std.testing.expect(os.refusal.refused.contains(.populate));
+    const calls = os.refusal.calls;
+    for (runs.items) |run| {
+        const last: *u64 = @ptrFromInt(run.address() + geometry.granule_bytes - 8);
+        try std.testing.expectEqual(0, last.*);
+        last.* = 1;
+    }
+    // Few tries more.
+    for (runs.items) |*run| {
+        if (run.ahead != 0) caughtUp(run.ahead);
+        run.ahead = 0;
+    }
+    try fillDense(&runs, 800);
+    try std.testing.expect(os.refusal.calls - calls < 60);
+    verify();
+}
+
+test "superslab: huge pages come from 64 MiB of small blocks up, under no others, and a purge leaves none in part" {
+    try std.testing.expect(page_map.start());
+    _ = purge();
+    defer settings.fresh = .auto;
+    settings.fresh = .huge;
+    const before = count().huge_ever;
+    var runs: std.ArrayList(Run) = .empty;
+    defer freeDense(&runs);
+    try fillDense(&runs, 1024);
+    try std.testing.expectEqual(before, count().huge_ever);
+    try fillDense(&runs, 1024 + 2 * 32 + 8);
+    verify();
+    var came: usize = 0;
+    for (runs.items[1024..]) |run| {
+        const whole = os.isResident(run.superslab.base + geometry.superslab_bytes - os.pageBytes());
+        try std.testing.expectEqual(whole, run.superslab.pages == .huge);
+        if (whole and run.start == 0) came += 1;
+        try std.testing.expect(run.clean);
+        try std.testing.expectEqual(0, @as(*u64, @ptrFromInt(run.address() + 4096)).*);
+    }
+    try std.testing.expectEqual(came, count().huge_ever - before);
+    if (hasHugePages()) try std.testing.expect(came > 0);
+
+    const sparse = allocateRun(20, .sparse).?;
+    try std.testing.expect(sparse.superslab.pages == .small);
+    freeRun(sparse.superslab, sparse.start);
+
+    const last = runs.getLast();
+    const unused = last.address() + geometry.granule_bytes;
+    try std.testing.expectEqual(last.superslab.pages == .huge, os.isResident(unused));
+    try std.testing.expectEqual(if (last.superslab.pages == .huge) bitmap.run(8, 24) else 0, last.superslab.ready);
+    _ = purge();
+    try std.testing.expect(!os.isResident(unused));
+    try std.testing.expect(last.superslab.pages == .small);
+    try std.testing.expectEqual(0, count().dirty_granules);
+    verify();
+    // What went back page by page comes back so.
+    const again = allocateRun(1, .dense).?;
+    try std.testing.expect(again.clean);
+    @as(*u64, @ptrFromInt(again.address())).* = 1;
+    try std.testing.expect(!os.isResident(last.superslab.base + geometry.superslab_bytes - os.pageBytes()));
+    try runs.append(std.testing.allocator, again);
+}
+
+test "superslab: whole superslabs and small pages go back before parts of huge pages" {
+    try std.testing.expect(page_map.start());
+    _ = purge();
+    defer settings.fresh = .auto;
+    settings.fresh = .huge;
+    var runs: std.ArrayList(Run) = .empty;
+    defer freeDense(&runs);
+    try fillDense(&runs, 1024 + 3 * 32);
+    // A quarter of each superslab is free.
+    var kept: std.ArrayList(Run) = .empty;
+    defer freeDense(&kept);
+    for (runs.items) |run| {
+        if (run.ahead != 0) caughtUp(run.ahead);
+        if (run.start % 4 == 0) {
+            freeRun(run.superslab, run.start);
+        } else {
+            var one = run;
+            one.ahead = 0;
+            try kept.append(std.testing.allocator, one);
+        }
+    }
+    runs.clearAndFree(std.testing.allocator);
+    var huge_dirty: usize = 0;
+    for (kept.items) |run| {
+        if (run.start == 1 and run.superslab.pages == .huge) huge_dirty += @popCount(run.superslab.dirty);
+    }
+    if (hasHugePages()) try std.testing.expect(huge_dirty > 0);
+    _ = purgeTo(huge_dirty);
+    try std.testing.expectEqual(huge_dirty, count().dirty_granules);
+    for (kept.items) |run| {
+        try std.testing.expectEqual(run.superslab.pages == .huge, run.superslab.dirty != 0);
+    }
+    verify();
+}
+
+test "superslab: refused or absent huge pages leave small ones" {
+    try std.testing.expect(page_map.start());
+    _ = purge();
+    defer settings.fresh = .auto;
+    defer os.refusal = .{};
+    settings.fresh = .huge;
+    for ([_]os.Call{ .huge_pages, .resident }) |call| {
+        const before = count().huge_ever;
+        var runs: std.ArrayList(Run) = .empty;
+        defer freeDense(&runs);
+        try fillDense(&runs, 1024);
+        os.refusal = .{
+            .refuse_from = 1,
+            .refuse_count = std.math.maxInt(usize),
+            .spared = std.EnumSet(os.Call).full.differenceWith(.initOne(call)),
+        };
+        try fillDense(&runs, 1024 + 40);
+        try std.testing.expect(os.refusal.refused.contains(call));
+        os.refusal = .{};
+        try std.testing.expectEqual(before, count().huge_ever);
+        for (runs.items) |run| try std.testing.expect(run.superslab.pages == .small);
+        const sparse = allocateRun(20, .sparse).?;
+        try std.testing.expectEqual(runs.getLast().superslab, sparse.superslab);
+        freeRun(sparse.superslab, sparse.start);
+        verify();
+    }
+}
+
+test "superslab: the way that costs least by the clock is taken" {
+    try std.testing.expect(page_map.start());
+    _ = purge();
+    fresh_pages.forget();
+    defer os.test_clock = null;
+    const Clock = struct {
+        var time: u64 = 0;
+
+        /// Each way takes as long as any other, whatever it gets by it.
+        fn tick() u64 {
+            time += 1000;
+            return time;
+        }
+    };
+    os.test_clock = Clock.tick;
+    var runs: std.ArrayList(Run) = .empty;
+    defer freeDense(&runs);
+    const before = count();
+    while (count().dense_granules < 1024 + 60 * 32) {
+        try fillDense(&runs, count().dense_granules + 1);
+        const run = &runs.items[runs.items.len - 1];
+        if (run.ahead != 0) caughtUp(run.ahead);
+        run.ahead = 0;
+    }
+    const mapped = count().mapped_ever - before.mapped_ever;
+    const came = count().huge_ever - before.huge_ever;
+    if (hasHugePages()) try std.testing.expect(came > 50 and came < mapped - 31);
+    if (populates()) {
+        // Of the runs in small pages most were populated, though nobody touched any.
+        var populated: usize = 0;
+        for (runs.items[800..1000]) |run| populated += @intFromBool(isTouched(run.address()));
+        try std.testing.expect(populated > 150);
+    }
 }
