@@ -32,12 +32,17 @@ pub const Lock = struct {
     pub inline fn lock(self: *Lock) void {
         if (canary.is(.locks_open)) return;
         // Without other threads nobody can take it between a load and a store, so the bus need not be locked.
-        if (alone.areNone() and self.state.load(.monotonic) == free) {
+        if (nobodyElse() and self.state.load(.monotonic) == free) {
             return self.state.store(thread_slot.threadMark(), .monotonic);
         }
         // Partner: the release in `release`.
         if (self.state.cmpxchgWeak(free, thread_slot.threadMark(), .acquire, .monotonic) != null) return self.lockSlow();
         cost.entered(&self.state);
+    }
+
+    /// The counting build counts what a process with threads does.
+    inline fn nobodyElse() bool {
+        return !cost.counting and alone.areNone();
     }
 
     /// False where somebody is inside, the caller included.
@@ -82,7 +87,7 @@ pub const Lock = struct {
     }
 
     pub fn release(self: *Lock) void {
-        if (alone.areNone()) return self.state.store(free, .monotonic);
+        if (nobodyElse()) return self.state.store(free, .monotonic);
         // Partners: the acquires in `lock`, `tryLock` and `lockSlow`.
         const before = self.state.swap(free, .release);
         cost.left();
