@@ -15,6 +15,9 @@ export const zigOut: string = join(root, "zig", "zig-out");
 /** The object for `LD_PRELOAD`: the malloc family and `hak_*`. */
 export const preloadLibrary: string = join(zigOut, "lib", "libhakmem_preload.so");
 
+/** The same with every cost counted, for `./hak costs` and the tests. */
+export const countingLibrary: string = join(zigOut, "test", "libhakmem_preload_counting.so");
+
 /** The object for `dlopen`: `hak_*` only. */
 export const ffiLibrary: string = join(zigOut, "lib", "libhakmem.so");
 

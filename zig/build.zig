@@ -7,6 +7,7 @@
 //!   zig build test             the unit tests, with safety checks
 //!   zig build test-bench       of these, the workloads of the benchmark
 //!   zig build test-interleave  of these, the threads in every order
+//!   zig build test-costs       of these, what operations cost other threads
 
 const std = @import("std");
 const builtin = @import("builtin");
@@ -54,9 +55,16 @@ pub fn build(b: *std.Build) void {
     b.installArtifact(ffi);
     b.getInstallStep().dependOn(&b.addInstallHeaderFile(b.path("include/hakmem.h"), "hakmem.h").step);
 
-    // The same object with its assertions on, for the tests.
+    // The same object with its assertions on, for the tests, and the one that counts what operations cost.
     const checked = object(b, "hakmem_preload_checked", "src/preload.zig", target, .safe, true);
     const checked_install = b.addInstallArtifact(checked, .{ .dest_dir = .{ .override = .{ .custom = "test" } } });
+    const counting_install = b.addInstallArtifact(
+        objectOf(b, "hakmem_preload_counting", module(b, "src/preload.zig", target, .fast, .{
+            .initial_exec_slot = true,
+            .counting = true,
+        })),
+        .{ .dest_dir = .{ .override = .{ .custom = "test" } } },
+    );
     b.installArtifact(program(b, "hak-sweep-driver", "bench/sweep_driver.zig", target, .fast));
     b.installArtifact(program(b, "hak-bench", "bench/hak_bench.zig", target, .fast));
     b.installArtifact(program(b, "hak-program-meter", "bench/program_meter.zig", target, .fast));
@@ -68,6 +76,7 @@ pub fn build(b: *std.Build) void {
     const test_programs = b.step("test-programs", "Build what the Deno tests run");
     test_programs.dependOn(b.getInstallStep());
     test_programs.dependOn(&checked_install.step);
+    test_programs.dependOn(&counting_install.step);
     for ([_]*std.Build.Step.Compile{
         program(b, "hak-conformance", "tests/conformance.zig", target, .safe),
         program(b, "hak-semantics", "tests/semantics.zig", target, .safe),
@@ -109,6 +118,16 @@ pub fn build(b: *std.Build) void {
         .test_runner = .{ .path = b.path("test_runner.zig"), .mode = .simple },
         .use_llvm = true,
     });
+    // What operations cost, by an allocator that counts it.
+    const costs_root = programModule(b, "tests/costs.zig", target, .safe);
+    costs_root.addImport("hakmem", module(b, "src/hakmem.zig", target, .safe, .{ .counting = true }));
+    const costs_tests = b.addTest(.{
+        .name = "costs",
+        .root_module = costs_root,
+        .test_runner = .{ .path = b.path("test_runner.zig"), .mode = .simple },
+        .use_llvm = true,
+    });
+    const costs_step = b.step("test-costs", "Run the tests of what operations cost");
     const bench_tests = b.addTest(.{
         .name = "bench",
         .root_module = programModule(b, "bench/hak_bench.zig", target, .safe),
@@ -118,12 +137,13 @@ pub fn build(b: *std.Build) void {
     const interleave_step = b.step("test-interleave", "Run the tests that explore interleavings");
     const bench_step = b.step("test-bench", "Run the tests of the workloads");
     const test_step = b.step("test", "Run the unit tests");
-    for ([_]*std.Build.Step.Compile{ unit_tests, harness_tests, bench_tests, interleave_tests, steps_tests }) |tests| {
+    for ([_]*std.Build.Step.Compile{ unit_tests, harness_tests, bench_tests, interleave_tests, steps_tests, costs_tests }) |tests| {
         const run = b.addRunArtifact(tests);
         run.has_side_effects = true;
         test_step.dependOn(&run.step);
         if (tests == bench_tests) bench_step.dependOn(&run.step);
         if (tests == interleave_tests or tests == steps_tests) interleave_step.dependOn(&run.step);
+        if (tests == costs_tests) costs_step.dependOn(&run.step);
     }
     // The same as if the kernel had larger pages.
     for ([_][]const u8{ "16384", "65536" }) |page_bytes| {
@@ -190,13 +210,17 @@ fn object(
     optimize: std.builtin.Optimize,
     initial_exec_slot: bool,
 ) *std.Build.Step.Compile {
+    return objectOf(b, name, module(b, root, target, optimize, .{ .initial_exec_slot = initial_exec_slot }));
+}
+
+fn objectOf(b: *std.Build, name: []const u8, root: *std.Build.Module) *std.Build.Step.Compile {
     const library = b.addLibrary(.{
         .name = name,
         .linkage = .dynamic,
-        .root_module = module(b, root, target, optimize, .{ .initial_exec_slot = initial_exec_slot }),
+        .root_module = root,
         .use_llvm = true,
         // LLD does not know Darwin's objects.
-        .use_lld = target.result.os.tag != .macos,
+        .use_lld = root.resolved_target.?.result.os.tag != .macos,
     });
     library.root_module.strip = true;
     library.root_module.omit_frame_pointer = true;
@@ -215,12 +239,15 @@ fn module(
         test_hooks: bool = false,
         /// Every atomic operation goes through it; never in what is shipped.
         explorer: ?*std.Build.Module = null,
+        /// What operations cost is counted; never in what is shipped.
+        counting: bool = false,
     },
 ) *std.Build.Module {
     const options = b.addOptions();
     options.addOption(bool, "initial_exec_slot", choice.initial_exec_slot);
     options.addOption(bool, "test_hooks", choice.test_hooks);
     options.addOption(bool, "explored", choice.explorer != null);
+    options.addOption(bool, "counting", choice.counting);
     options.addOption([:0]const u8, "version", version);
     const result = b.createModule(.{
         .root_source_file = b.path(root),

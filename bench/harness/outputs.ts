@@ -31,8 +31,8 @@ export interface Rendering {
   json(): string;
   /** As CSV. */
   csv(): string;
-  /** As an HTML page. */
-  html(): Promise<string>;
+  /** As an HTML page, by a verb that has one. */
+  html?(): Promise<string>;
   /** As text for a terminal. */
   table(colour: boolean): string;
 }
@@ -44,7 +44,8 @@ export async function writeReport(outputs: Outputs, rendering: Rendering): Promi
   for (const name of kinds) {
     const path = outputs[name];
     if (path === null) continue;
-    const content = await rendering[name]();
+    const content = await rendering[name]?.();
+    if (content === undefined) throw new Error(`A verb without ${name} has no option for it`);
     if (path === "-") {
       onOutput = content;
       continue;

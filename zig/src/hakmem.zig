@@ -15,6 +15,7 @@ pub const purge = heap.purge;
 /// For the tests in `zig/tests/`.
 pub const internals = struct {
     pub const atomic = @import("platform/atomic.zig");
+    pub const cost = @import("platform/cost.zig");
     pub const lock = @import("platform/lock.zig");
     pub const os = @import("platform/os.zig");
     pub const thread_slot = @import("platform/thread_slot.zig");
@@ -22,6 +23,7 @@ pub const internals = struct {
     pub const page_map = @import("memory/page_map.zig");
     pub const registry = @import("memory/registry.zig");
     pub const superslab = @import("memory/superslab.zig");
+    pub const magazine = @import("motion/magazine.zig");
     pub const central = @import("motion/central.zig");
     pub const size_class = @import("numbers/size_class.zig");
     pub const geometry = @import("numbers/geometry.zig");

@@ -18,4 +18,5 @@ comptime {
     lifecycle.exportEnds(&construct);
     malloc_door.exportAll();
     hak_door.exportAll();
+    if (@import("build_options").counting) @import("doors/cost_door.zig").exportAll();
 }

@@ -28,6 +28,7 @@ const check = @import("../checking/check.zig");
 const stray = @import("stray.zig");
 const fatal = @import("../seeing/fatal.zig");
 const canary = @import("../platform/canary.zig");
+const cost = @import("../platform/cost.zig");
 const Magazine = magazines.Magazine;
 const Shelf = magazines.Shelf;
 const Class = size_class.Class;
@@ -384,11 +385,13 @@ fn refill(heap: *Heap, class: Class) usize {
                 @min(shelf.words_owned / 8, magazines.refill_blocks_max),
             ));
             const taken = central.take(class, shelf.blocks(), want);
+            cost.refilled(taken);
             magazine.setTop(shelf.blocks() + taken);
             return magazine.pop();
         }
     }
     var one: [1]usize = undefined;
+    cost.refilled(1);
     return if (central.take(class, &one, 1) == 1) one[0] else 0;
 }
 

@@ -23,6 +23,7 @@ const superslabs = @import("../memory/superslab.zig");
 const space = @import("../memory/space.zig");
 const central = @import("../motion/central.zig");
 const atomic = @import("../platform/atomic.zig");
+const cost = @import("../platform/cost.zig");
 const thread_slot = @import("../platform/thread_slot.zig");
 const threads = @import("../platform/threads.zig");
 const settings = @import("../platform/settings.zig");
@@ -176,6 +177,10 @@ fn takeHeap() ?*Heap {
         all = new;
         break :heap new;
     };
+    cost.wrote(&idle);
+    cost.wrote(&live_count);
+    cost.wrote(&kept_count);
+    cost.wrote(chain);
     if (idle == heap) {
         idle = heap.next_idle;
         const now = os.milliseconds();
@@ -204,6 +209,9 @@ fn giveHeap(heap: *Heap) void {
     heap.owner = 0;
     heap.next_idle = idle;
     idle = heap;
+    cost.wrote(&idle);
+    cost.wrote(&live_count);
+    cost.wrote(link);
     live_count -= 1;
     central.setThreads(live_count);
 }

@@ -10,6 +10,7 @@
 //! All state is guarded by the lock of the page heap.
 
 const std = @import("std");
+const counting = @import("../platform/cost.zig");
 const os = @import("../platform/os.zig");
 const settings = @import("../platform/settings.zig");
 const assert = std.debug.assert;
@@ -246,6 +247,7 @@ fn touch(address: usize) void {
 }
 
 pub fn record(answer: Answer, granules: u32, got: Got) void {
+    counting.wrote(&measured);
     switch (got.result) {
         .done => if (answer.timed) {
             measured.record(answer.way, @intCast(@min(failed - 1, got.nanoseconds / granules)));

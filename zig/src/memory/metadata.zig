@@ -5,6 +5,7 @@
 //! them. The first pieces come from a static area: a small process makes no mapping for its records.
 
 const std = @import("std");
+const cost = @import("../platform/cost.zig");
 const os = @import("../platform/os.zig");
 const geometry = @import("../numbers/geometry.zig");
 const Lock = @import("../platform/lock.zig").Lock;
@@ -42,6 +43,7 @@ pub fn allocate(bytes: usize) ?[*]align(64) u8 {
     lock.lock();
     defer lock.unlock();
     if (free_lists[shift]) |piece| {
+        cost.wrote(&free_lists[shift]);
         free_lists[shift] = piece.next;
         const memory: [*]align(64) u8 = @ptrCast(@alignCast(piece));
         @memset(memory[0..piece_bytes], 0);
@@ -58,6 +60,7 @@ pub fn allocate(bytes: usize) ?[*]align(64) u8 {
         cursor = chunk;
         end = chunk + chunk_bytes;
     }
+    cost.wrote(&cursor);
     defer cursor += piece_bytes;
     return @ptrFromInt(cursor);
 }
@@ -71,6 +74,8 @@ pub fn free(memory: [*]align(64) u8, bytes: usize) void {
 
 fn give(address: usize, shift: u6) void {
     const piece: *FreePiece = @ptrFromInt(address);
+    cost.wrote(piece);
+    cost.wrote(&free_lists[shift]);
     piece.next = free_lists[shift];
     free_lists[shift] = piece;
 }

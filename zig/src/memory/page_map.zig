@@ -19,6 +19,7 @@ const std = @import("std");
 const geometry = @import("../numbers/geometry.zig");
 const size_class = @import("../numbers/size_class.zig");
 const atomic = @import("../platform/atomic.zig");
+const cost = @import("../platform/cost.zig");
 const os = @import("../platform/os.zig");
 const Lock = @import("../platform/lock.zig").Lock;
 const assert = std.debug.assert;
@@ -154,6 +155,7 @@ pub fn register(address: usize, bytes: usize) bool {
         const first = piece * piece_bytes << geometry.granule_shift;
         if (windowOf(first) == null and !addWindow(piece * piece_bytes)) return false;
         if (!os.makeWritable(windowOf(first).?.origin +% piece * piece_bytes, piece_bytes)) return false;
+        cost.wrote(&writable_pieces[piece / 64]);
         writable_pieces[piece / 64] |= bit;
     }
     return true;
@@ -168,6 +170,7 @@ pub fn write(address: usize, granules: usize, value: u8) void {
     for (first..first + granules) |granule| {
         const entry_of_granule: *u8 = @ptrFromInt(window.origin +% granule);
         // Partner: the load in `View.coveredEntry`.
+        cost.wrote(entry_of_granule);
         atomic.store(u8, entry_of_granule, value, .monotonic);
     }
 }

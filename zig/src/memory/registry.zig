@@ -8,6 +8,7 @@
 const std = @import("std");
 const geometry = @import("../numbers/geometry.zig");
 const atomic = @import("../platform/atomic.zig");
+const cost = @import("../platform/cost.zig");
 const os = @import("../platform/os.zig");
 const Lock = @import("../platform/lock.zig").Lock;
 const assert = std.debug.assert;
@@ -34,6 +35,7 @@ pub fn prepare(address: usize) bool {
     // Partner: the load in `mappedBytes`.
     _ = atomic.add(usize, &mapped_bytes, @sizeOf(Leaf), .monotonic);
     // Partner: the load in `find`.
+    cost.wrote(&root[number >> leaf_shift]);
     atomic.store(?*Leaf, &root[number >> leaf_shift], @ptrFromInt(memory), .release);
     return true;
 }
@@ -46,6 +48,7 @@ pub fn insert(address: usize, record: *anyopaque) void {
     const leaf = atomic.load(?*Leaf, &root[number >> leaf_shift], .acquire).?;
     assert(leaf[number & (leaf_entries - 1)] == null);
     // Partner: the load in `find`.
+    cost.wrote(&leaf[number & (leaf_entries - 1)]);
     atomic.store(?*anyopaque, &leaf[number & (leaf_entries - 1)], record, .release);
 }
 
@@ -54,6 +57,7 @@ pub fn remove(address: usize) void {
     const leaf = root[number >> leaf_shift].?;
     assert(leaf[number & (leaf_entries - 1)] != null);
     // Partner: the load in `find`.
+    cost.wrote(&leaf[number & (leaf_entries - 1)]);
     atomic.store(?*anyopaque, &leaf[number & (leaf_entries - 1)], null, .release);
 }
 

@@ -12,6 +12,7 @@ const size_class = @import("../numbers/size_class.zig");
 const bitmap = @import("../numbers/bitmap.zig");
 const fatal = @import("../seeing/fatal.zig");
 const canary = @import("../platform/canary.zig");
+const cost = @import("../platform/cost.zig");
 const assert = std.debug.assert;
 
 pub const words_per_granule = geometry.slab_words_max;
@@ -22,7 +23,7 @@ pub const Slab = extern struct {
     previous: ?*Slab,
     /// The address of block 0.
     base: usize,
-    /// The primary bitmap. All zero while the slab belongs to no class.
+    /// The primary bitmap: `own_word` where that is enough, else the run's. All zero while the slab belongs to no class.
     words: [*]u64,
     /// One bit for each word that is not zero.
     summary: bitmap.Summary,
@@ -34,20 +35,24 @@ pub const Slab = extern struct {
     listed: bool,
     /// Granules that were resident before any block was handed out, until all have been.
     ahead_granules: u8,
-    _reserved: [9]u8,
+    _reserved: [1]u8,
+    /// The bitmap of a slab of at most 64 blocks, those of 1 KiB and more: it comes with the record's cache line, and
+    /// the run's bitmap is never touched.
+    own_word: u64,
 
     comptime {
         assert(@sizeOf(Slab) == 64);
         assert(words_per_granule * geometry.word_blocks <= std.math.maxInt(u16));
     }
 
-    /// Makes a slab of a run whose bitmap is all zero.
+    /// Makes a slab of a run whose bitmap, at `words`, is all zero. The slab stays where it is until it ends.
     pub fn begin(slab: *Slab, base: usize, words: [*]u64, class: size_class.Class) void {
+        cost.wrote(slab);
         slab.* = .{
             .next = null,
             .previous = null,
             .base = base,
-            .words = words,
+            .words = if (size_class.shapes[class].blocks <= geometry.word_blocks) @ptrCast(&slab.own_word) else words,
             .summary = .{},
             .carved = 0,
             .free = 0,
@@ -55,6 +60,7 @@ pub const Slab = extern struct {
             .listed = false,
             .ahead_granules = 0,
             ._reserved = @splat(0),
+            .own_word = 0,
         };
     }
 
@@ -62,6 +68,7 @@ pub const Slab = extern struct {
     pub fn end(slab: *Slab) void {
         assert(slab.isEmpty());
         assert(!slab.listed);
+        cost.wrote(slab.words[0..slab.wordsInUse()]);
         @memset(slab.words[0..slab.wordsInUse()], 0);
         slab.class = size_class.none;
     }
@@ -90,6 +97,7 @@ pub const Slab = extern struct {
     /// fresh ones. Zero means that the slab has none.
     pub fn take(slab: *Slab, out: [*]usize, want: u32) u32 {
         assert(want > 0);
+        cost.wrote(slab);
         if (slab.summary.first()) |word| return slab.takeFromWord(word, out, want);
         return slab.carve(out, want);
     }
@@ -98,6 +106,7 @@ pub const Slab = extern struct {
         const block_bytes = size_class.blockBytes(slab.class);
         var mask = bitmap.lowest(slab.words[word], want);
         assert(mask != 0);
+        cost.bitmapWord(&slab.words[word]);
         slab.words[word] ^= mask;
         if (slab.words[word] == 0) slab.summary.clear(word);
         const first = slab.base + word * geometry.word_blocks * block_bytes;
@@ -151,6 +160,8 @@ pub const Slab = extern struct {
         const carved = slab.carved;
         if (block * block_bytes != offset or block >= carved or free == carved) return false;
         if (before == 0 or before & bit != 0) return false;
+        cost.wrote(slab);
+        cost.bitmapWord(word);
         word.* = before | bit;
         slab.free = free;
         return true;
@@ -176,10 +187,12 @@ pub const Slab = extern struct {
                 const twice = word * geometry.word_blocks + @ctz(before & mask);
                 slab.blame(.double_free, slab.base + twice * @as(usize, shape.block_bytes));
             }
+            cost.bitmapWord(&slab.words[word]);
             slab.words[word] = before | mask;
             if (before == 0) slab.summary.set(word);
             block += length;
         }
+        cost.wrote(slab);
         slab.free += @intCast(blocks);
     }
 
@@ -235,10 +248,10 @@ pub const Slab = extern struct {
         const shape = &size_class.shapes[slab.class];
         assert(slab.carved <= shape.blocks);
         var free: u32 = 0;
-        for (0..@as(usize, shape.granules) * words_per_granule) |word| {
+        for (0..std.math.divCeil(usize, shape.blocks, geometry.word_blocks) catch unreachable) |word| {
             const bits = slab.words[word];
             free += @popCount(bits);
-            if (word < 128) assert(slab.summary.has(@intCast(word)) == (bits != 0));
+            assert(slab.summary.has(@intCast(word)) == (bits != 0));
             const first_block = word * geometry.word_blocks;
             if (bits != 0) assert(first_block + 63 - @clz(bits) < slab.carved);
         }

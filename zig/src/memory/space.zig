@@ -10,6 +10,7 @@
 
 const std = @import("std");
 const geometry = @import("../numbers/geometry.zig");
+const cost = @import("../platform/cost.zig");
 const os = @import("../platform/os.zig");
 const metadata = @import("metadata.zig");
 const Lock = @import("../platform/lock.zig").Lock;
@@ -145,6 +146,7 @@ fn takeKept(bytes: usize, alignment: usize) ?Mapping {
         found.* = range.next;
         giveRecord(range);
     }
+    cost.wrote(&kept_bytes);
     kept_bytes -= bytes;
     return .{ .address = address, .zeroed = zeroed };
 }
@@ -156,6 +158,7 @@ fn holds(range: *const Kept, bytes: usize, alignment: usize) bool {
 
 /// Enters a range and joins it with its neighbours. Without memory for a record it is lost: address space, no pages.
 fn insert(address: usize, bytes: usize, state: State) void {
+    cost.wrote(&kept_bytes);
     var below: ?*Kept = null;
     var above = kept;
     while (above) |range| : (above = range.next) {

@@ -28,6 +28,7 @@ const words_per_granule = @import("slab.zig").words_per_granule;
 const Lock = @import("../platform/lock.zig").Lock;
 const Line = @import("../seeing/fatal.zig").Line;
 const canary = @import("../platform/canary.zig");
+const cost = @import("../platform/cost.zig");
 const assert = std.debug.assert;
 
 const all_granules: bitmap.Granules = 0xffff_ffff;
@@ -243,6 +244,7 @@ fn planRun(superslab: *Superslab, start: u32, granules: u32) ?Plan {
     const behind = if (room < fresh_pages.ahead_granules_max) 0 else granulesBehind(superslab, start + granules, granules);
     const answer = fresh_pages.forRun(behind != 0, granules);
     if (answer.way == .touch and !answer.timed) return null;
+    cost.wrote(&counts);
     counts.ahead_granules += granules;
     if (answer.way != .populate256) return .{ .answer = answer, .behind = 0 };
     counts.ahead_granules += @popCount(behind);
@@ -273,6 +275,8 @@ noinline fn populate(run: Run, granules: u32, plan: Plan) void {
     defer lock.unlock();
     fresh_pages.record(plan.answer, all_of_it, got);
     if (plan.behind == 0) return;
+    cost.wrote(&superslab.free);
+    cost.wrote(&counts);
     superslab.free |= plan.behind;
     superslab.dirty |= plan.behind;
     superslab.ready |= plan.behind;
@@ -290,6 +294,7 @@ noinline fn askHuge(superslab: *Superslab, owned: usize) void {
     fresh_pages.record(.{ .way = .huge, .timed = true }, geometry.superslab_granules, got);
     if (got.result != .done) return setPages(superslab, .small);
     setPages(superslab, .huge);
+    cost.wrote(&counts);
     counts.huge_ever += 1;
     const ready = superslab.free & ~superslab.dirty;
     superslab.dirty |= ready;
@@ -307,12 +312,16 @@ fn setPages(superslab: *Superslab, pages: Pages) void {
 pub fn caughtUp(granules: u32) void {
     lock.lock();
     defer lock.unlock();
+    cost.wrote(&counts);
     counts.ahead_granules -= granules;
 }
 
 /// Adds free granules, which begin where the run ends, to the run that begins at `start`. Returns those that were
 /// ready: of a dense run in a superslab of small pages they stay counted as ahead.
 fn takeGranules(superslab: *Superslab, start: u32, mask: bitmap.Granules, filling: Filling) bitmap.Granules {
+    cost.wrote(&superslab.free);
+    cost.wrote(&counts);
+    cost.wrote(&retention);
     const ready = superslab.ready & mask;
     if (filling == .dense) {
         superslab.dense |= mask;
@@ -328,6 +337,8 @@ fn takeGranules(superslab: *Superslab, start: u32, mask: bitmap.Granules, fillin
     counts.used_granules += @popCount(mask);
     superslab.free &= ~mask;
     superslab.dirty &= ~mask;
+    if (cost.counting) cost.wrote(superslab.run_start[start + before .. start + after]);
+    if (cost.counting) cost.wrote(&superslab.run_granules[start]);
     superslab.run_granules[start] = after;
     for (start + before..start + after) |granule| superslab.run_start[granule] = @intCast(start);
     rebin(superslab);
@@ -358,6 +369,7 @@ pub fn freeRun(superslab: *Superslab, start: u32) void {
     lock.lock();
     defer lock.unlock();
     freeGranules(superslab, start, superslab.run_granules[start]);
+    if (cost.counting) cost.wrote(&superslab.run_granules[start]);
     superslab.run_granules[start] = 0;
 }
 
@@ -368,12 +380,15 @@ pub fn shrinkRun(superslab: *Superslab, start: u32, granules: u32) void {
     const before = superslab.run_granules[start];
     assert(granules >= 1 and granules < before);
     superslab.run_granules[start] = @intCast(granules);
+    if (cost.counting) cost.wrote(&superslab.run_granules[start]);
     freeGranules(superslab, start + granules, before - granules);
 }
 
 fn freeGranules(superslab: *Superslab, start: u32, granules: u32) void {
     const mask = bitmap.run(start, granules);
     assert(superslab.free & mask == 0);
+    cost.wrote(&superslab.free);
+    cost.wrote(&counts);
     superslab.free |= if (canary.is(.free_run_long)) mask | mask << 1 else mask;
     superslab.dirty |= mask;
     counts.dense_granules -= @popCount(superslab.dense & mask);
@@ -410,6 +425,8 @@ fn doom(superslab: *Superslab) void {
     unbin(superslab);
     unlink(superslab);
     registry.remove(superslab.base);
+    cost.wrote(&superslab.next);
+    cost.wrote(&doomed);
     superslab.next = doomed;
     doomed = superslab;
     setUnsettled(true);
@@ -423,6 +440,7 @@ pub inline fn age() void {
 noinline fn ageSlow() void {
     const now = os.milliseconds();
     lock.lock();
+    cost.wrote(&retention);
     if (retention.tick(now, counts.dirty_granules) and counts.dirty_granules > dirtyBudget()) setUnsettled(true);
     lock.unlock();
     settle();
@@ -453,6 +471,7 @@ noinline fn settleSlow() void {
     if (bytes == 0) return;
     const now = os.milliseconds();
     lock.lock();
+    cost.wrote(&retention);
     retention.notePurged(bytes >> geometry.granule_shift, now);
     lock.unlock();
 }
@@ -558,6 +577,8 @@ fn purgeTurn(turn: Turn, limit: usize) ?usize {
         bytes += @as(usize, @popCount(taken & ~kept)) << geometry.granule_shift;
         lock.lock();
         superslab = one.next;
+        cost.wrote(&one.free);
+        cost.wrote(&counts);
         one.free |= taken;
         one.dirty |= kept;
         counts.dirty_granules += @popCount(kept);
@@ -586,6 +607,7 @@ fn releaseGranules(base: usize, granules: bitmap.Granules) bitmap.Granules {
 
 fn setUnsettled(value: bool) void {
     // Partner: the load in `settle`.
+    cost.wrote(&unsettled);
     atomic.store(bool, &unsettled, value, .monotonic);
 }
 
@@ -637,6 +659,8 @@ fn map(wanted: usize) ?space.Mapping {
 fn enter(superslab: *Superslab) void {
     registry.insert(superslab.base, superslab);
     superslab.previous = null;
+    cost.wrote(&all);
+    cost.wroteBehind(&all);
     superslab.next = all;
     if (all) |head| head.previous = superslab;
     all = superslab;
@@ -688,6 +712,9 @@ fn giveRecord(superslab: *Superslab) void {
 }
 
 fn unlink(superslab: *Superslab) void {
+    cost.wroteBehind(&superslab.next);
+    cost.wroteBehind(&superslab.previous);
+    if (cost.counting and superslab.previous == null) cost.wrote(&all);
     if (superslab.next) |next| next.previous = superslab.previous;
     if (superslab.previous) |previous| previous.next = superslab.next else all = superslab.next;
 }
@@ -697,9 +724,12 @@ fn rebin(superslab: *Superslab) void {
     const longest = bitmap.longestRun(superslab.free);
     if (longest == superslab.longest) return;
     unbin(superslab);
+    if (cost.counting) cost.wrote(&superslab.longest);
     superslab.longest = @intCast(longest);
     if (longest == 0) return;
     const set = binSet(superslab);
+    if (cost.counting) cost.wrote(&bins[set][longest]);
+    if (cost.counting) cost.wroteBehind(&bins[set][longest]);
     superslab.bin_previous = null;
     superslab.bin_next = bins[set][longest];
     if (bins[set][longest]) |head| head.bin_previous = superslab;
@@ -710,6 +740,9 @@ fn rebin(superslab: *Superslab) void {
 fn unbin(superslab: *Superslab) void {
     if (superslab.longest == 0) return;
     const set = binSet(superslab);
+    if (cost.counting) cost.wroteBehind(&superslab.bin_next);
+    if (cost.counting) cost.wroteBehind(&superslab.bin_previous);
+    if (cost.counting and superslab.bin_previous == null) cost.wrote(&bins[set][superslab.longest]);
     if (superslab.bin_next) |next| next.bin_previous = superslab.bin_previous;
     if (superslab.bin_previous) |previous| {
         previous.bin_next = superslab.bin_next;

@@ -23,6 +23,7 @@ const atomic = @import("../platform/atomic.zig");
 const Lock = @import("../platform/lock.zig").Lock;
 const fatal = @import("../seeing/fatal.zig");
 const canary = @import("../platform/canary.zig");
+const cost = @import("../platform/cost.zig");
 const assert = std.debug.assert;
 const Class = size_class.Class;
 
@@ -75,6 +76,7 @@ pub fn isShared() bool {
 
 pub fn setThreads(count_now: usize) void {
     // Partner: the load in `isShared`.
+    cost.wrote(&threads);
     atomic.store(usize, &threads, count_now, .monotonic);
 }
 
@@ -85,6 +87,8 @@ pub fn take(class: Class, out: [*]usize, want: u32) u32 {
     defer central.lock.unlock();
     if (central.cold_count > 0) {
         const taken = @min(want, central.cold_count);
+        cost.add(.cold_hits, 1);
+        cost.add(.cold_blocks, taken);
         central.cold_count -= taken;
         @memcpy(out[0..taken], central.cold.?[central.cold_count..][0..taken]);
         return taken;
@@ -117,6 +121,7 @@ fn setInUse(central: *Central, blocks: usize) void {
 
 /// Takes blocks back from a thread's magazine, the oldest first.
 pub fn flush(class: Class, blocks: []const usize) void {
+    cost.flushed(blocks.len);
     const central = &centrals[class];
     central.lock.lock();
     const kept = keepCold(central, class, blocks);
@@ -128,6 +133,7 @@ pub fn flush(class: Class, blocks: []const usize) void {
 
 /// Takes blocks back past the cold magazine.
 pub fn giveBack(class: Class, blocks: []const usize, emptied: Emptied) void {
+    cost.flushed(blocks.len);
     const central = &centrals[class];
     central.lock.lock();
     put(central, class, blocks, emptied);
@@ -188,6 +194,7 @@ fn keepCold(central: *Central, class: Class, blocks: []const usize) usize {
         central.cold = @ptrCast(memory);
         break :cold central.cold.?;
     };
+    cost.wrote(cold[central.cold_count..][0..kept]);
     @memcpy(cold[central.cold_count..][0..kept], blocks[blocks.len - kept ..]);
     central.cold_count += @intCast(kept);
     return kept;
@@ -312,6 +319,8 @@ fn list(central: *Central, slab: *Slab) void {
     slab.listed = true;
     slab.previous = null;
     slab.next = central.slabs;
+    cost.wrote(slab);
+    cost.wroteBehind(&central.slabs);
     if (central.slabs) |head| head.previous = slab;
     central.slabs = slab;
 }
@@ -319,6 +328,9 @@ fn list(central: *Central, slab: *Slab) void {
 fn unlist(central: *Central, slab: *Slab) void {
     assert(slab.listed);
     slab.listed = false;
+    cost.wrote(slab);
+    cost.wroteBehind(&slab.next);
+    cost.wroteBehind(&slab.previous);
     if (slab.next) |next| next.previous = slab.previous;
     if (slab.previous) |previous| previous.next = slab.next else central.slabs = slab.next;
     slab.next = null;

@@ -124,13 +124,18 @@ pub const Shelf = extern struct {
     }
 };
 
-const bytes_max = 512 * 1024;
+/// Above `dense_bytes` a program has few blocks of a class, and many classes: what all their magazines hold together
+/// is what counts.
+const dense_bytes = 256;
+const dense_bytes_max = 512 * 1024;
+const bytes_max = 128 * 1024;
 const words_cap = 8192;
 
 /// Words of a magazine's array at first, by class: the ancestors' 64, 64, 64, 64, 32, 32, 16, 16 for their
-/// eight classes, and fewer for larger blocks.
+/// eight classes, and fewer for larger blocks; 16 again for those whose class has many sizes.
 pub const words_min: [size_class.count + 1]u16 = makeWords(.first);
-/// The cap: as many as hold 512 KiB of blocks, which is what stays in a core's second-level cache, at most 8192.
+/// The cap: as many as hold 512 KiB of blocks, which is what stays in a core's second-level cache, at most 8192; 128 KiB
+/// of blocks above 256 bytes, but never fewer than 7 or 15 blocks.
 pub const words_max: [size_class.count + 1]u16 = makeWords(.cap);
 /// The cap for a magazine that only ever fills or only ever empties, as where one thread allocates what another frees:
 /// there a larger one is worth the fewer times that both meet, no more.
@@ -141,8 +146,10 @@ fn makeWords(what: enum { first, one_way, cap }) [size_class.count + 1]u16 {
     var words: [size_class.count + 1]u16 = @splat(0);
     for (words[1..], size_class.shapes[1..]) |*entry, shape| {
         const bytes: u32 = shape.block_bytes;
-        const first = if (bytes <= 64) 64 else if (bytes <= 256) 32 else if (bytes <= 1024) 16 else 8;
-        const most = @min(words_cap, @max(8, std.math.floorPowerOfTwo(u32, bytes_max / bytes)));
+        const least: u16 = if (bytes <= size_class.fine_bytes_max) 8 else 16;
+        const first = if (bytes <= 64) 64 else if (bytes <= 256) 32 else if (bytes <= 1024) 16 else least;
+        const bytes_most: u32 = if (bytes <= dense_bytes) dense_bytes_max else bytes_max;
+        const most = @min(words_cap, @max(least, std.math.floorPowerOfTwo(u32, @max(1, bytes_most / bytes))));
         entry.* = switch (what) {
             .first => @min(first, most),
             .one_way => @min(@max(first, @min(256, std.math.floorPowerOfTwo(u32, @max(1, 16 * 1024 / bytes)))), most),

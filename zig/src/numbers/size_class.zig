@@ -1,8 +1,10 @@
 //! Size classes: which block size serves a request, and the shape of the slab that holds such blocks.
 //!
 //! Class 0 is the class of what is not ours. Classes 1 … `count` have blocks of 8 bytes, then steps of 16
-//! up to 128, then eight steps a doubling up to 128 KiB, so that at most an eighth of a block is wasted
-//! above 128 bytes. Every power of two is among them. A slab is a run of 64 KiB granules: one for most
+//! up to 128, then eight steps a doubling up to 16 KiB, so that at most an eighth of a block is wasted above 128
+//! bytes, then two up to 128 KiB: each class keeps the blocks that it needed at its peak, and few classes share
+//! what many would each keep. Of a block that is larger than asked for, the pages at its end stay untouched. Every
+//! power of two is among them. A slab is a run of 64 KiB granules: one for most
 //! classes, more where that leaves fewer than eight blocks or wastes over 3 % at the tail.
 //!
 //! Alignment: a slab starts on a granule, and a block lies at a multiple of its size. So a block is aligned
@@ -16,13 +18,18 @@ pub const Class = u8;
 
 /// The class of every address that is not a block of a slab.
 pub const none: Class = 0;
-pub const count = 89;
+pub const count = 71;
 /// Classes 1 … `tiny_count` are the ones that the `hak_tiny_*` calls speak of, as 0 … `tiny_count` - 1.
 pub const tiny_count = 33;
 
 const step_bytes = 16;
 const step_bytes_max = 128;
 const step_class_max: Class = 1 + step_bytes_max / step_bytes;
+/// Up to here there are 2^3 steps a doubling, above it 2^1.
+pub const fine_bytes_max = 16 * 1024;
+const fine_shift = 3;
+const coarse_shift = 1;
+const fine_class_max: Class = step_class_max + (std.math.log2(fine_bytes_max / step_bytes_max) << fine_shift);
 
 pub const Shape = struct {
     block_bytes: u32,
@@ -71,8 +78,15 @@ inline fn ofAboveStep(size: usize) Class {
     assert(size <= geometry.small_bytes_max);
     const last = size - 1;
     const exponent: u6 = @intCast(63 - @clz(last));
-    const step: usize = (last >> (exponent - 3)) & 7;
-    return @intCast(step_class_max + 1 + (@as(usize, exponent) - 7) * 8 + step);
+    if (size <= fine_bytes_max) return stepOf(last, exponent, step_bytes_max, step_class_max, fine_shift);
+    return stepOf(last, exponent, fine_bytes_max, fine_class_max, coarse_shift);
+}
+
+/// The class of a size that is `last` + 1, where class `class_below` has `bytes_below` and each doubling above it
+/// has 2^`shift` classes.
+inline fn stepOf(last: usize, exponent: u6, comptime bytes_below: usize, comptime class_below: Class, comptime shift: u6) Class {
+    const step = (last >> (exponent - shift)) & ((1 << shift) - 1);
+    return @intCast(class_below + 1 + ((@as(usize, exponent) - comptime std.math.log2(bytes_below)) << shift) + step);
 }
 
 fn makeShapes() [count + 1]Shape {
@@ -100,9 +114,13 @@ fn makeShapes() [count + 1]Shape {
 fn blockBytesOfClass(comptime class: usize) comptime_int {
     if (class == 1) return 8;
     if (class <= step_class_max) return (class - 1) * step_bytes;
-    const above = class - step_class_max - 1;
-    const base = step_bytes_max << (above / 8);
-    return base + base / 8 * (above % 8 + 1);
+    if (class <= fine_class_max) return stepBytes(class - step_class_max - 1, step_bytes_max, fine_shift);
+    return stepBytes(class - fine_class_max - 1, fine_bytes_max, coarse_shift);
+}
+
+fn stepBytes(comptime above: usize, comptime bytes_below: comptime_int, comptime shift: comptime_int) comptime_int {
+    const base = bytes_below << (above >> shift);
+    return base + (base >> shift) * (above % (1 << shift) + 1);
 }
 
 fn makeTinyTable() [geometry.tiny_bytes_max / 8 + 1]Class {
@@ -144,9 +162,10 @@ test "size_class: the eight powers of two of the ancestors are classes" {
     }
 }
 
-test "size_class: at most an eighth is wasted above 128 bytes" {
+test "size_class: at most an eighth is wasted above 128 bytes, and a third above 16 KiB" {
     for (step_bytes_max + 1..geometry.small_bytes_max + 1) |size| {
-        try std.testing.expect((blockBytes(of(size)) - size) * 8 <= blockBytes(of(size)));
+        const parts: usize = if (size <= fine_bytes_max) 8 else 3;
+        try std.testing.expect((blockBytes(of(size)) - size) * parts <= blockBytes(of(size)));
     }
 }
 

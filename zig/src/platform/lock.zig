@@ -11,7 +11,9 @@
 const std = @import("std");
 const builtin = @import("builtin");
 const atomic = @import("atomic.zig");
+const cost = @import("cost.zig");
 const os = @import("os.zig");
+const alone = @import("threads.zig");
 const thread_slot = @import("thread_slot.zig");
 const canary = @import("canary.zig");
 const assert = std.debug.assert;
@@ -29,14 +31,21 @@ pub const Lock = struct {
 
     pub inline fn lock(self: *Lock) void {
         if (canary.is(.locks_open)) return;
+        // Without other threads nobody can take it between a load and a store, so the bus need not be locked.
+        if (alone.areNone() and self.state.load(.monotonic) == free) {
+            return self.state.store(thread_slot.threadMark(), .monotonic);
+        }
         // Partner: the release in `release`.
-        if (self.state.cmpxchgWeak(free, thread_slot.threadMark(), .acquire, .monotonic) != null) self.lockSlow();
+        if (self.state.cmpxchgWeak(free, thread_slot.threadMark(), .acquire, .monotonic) != null) return self.lockSlow();
+        cost.entered(&self.state);
     }
 
     /// False where somebody is inside, the caller included.
     pub fn tryLock(self: *Lock) bool {
         // Partner: the release in `release`.
-        return self.state.cmpxchgStrong(free, thread_slot.threadMark(), .acquire, .monotonic) == null;
+        if (self.state.cmpxchgStrong(free, thread_slot.threadMark(), .acquire, .monotonic) != null) return false;
+        cost.entered(&self.state);
+        return true;
     }
 
     pub inline fn unlock(self: *Lock) void {
@@ -73,8 +82,11 @@ pub const Lock = struct {
     }
 
     pub fn release(self: *Lock) void {
+        if (alone.areNone()) return self.state.store(free, .monotonic);
         // Partners: the acquires in `lock`, `tryLock` and `lockSlow`.
-        if (self.state.swap(free, .release) & contended != 0) self.wakeSleeper();
+        const before = self.state.swap(free, .release);
+        cost.left();
+        if (before & contended != 0) self.wakeSleeper();
     }
 
     /// Whoever sleeps without need looks again and goes back to sleep.
@@ -88,19 +100,23 @@ pub const Lock = struct {
             if (Passage.covers(self)) return;
             dieInside();
         }
+        cost.add(.lock_waits, 1);
         const mark = thread_slot.threadMark();
         for (0..atomic.tries(spins, 1)) |_| {
-            if (self.state.cmpxchgWeak(free, mark, .acquire, .monotonic) == null) return;
+            if (self.state.cmpxchgWeak(free, mark, .acquire, .monotonic) == null) return cost.entered(&self.state);
             std.atomic.spinLoopHint();
         }
         while (true) {
             const seen = self.state.load(.monotonic);
             if (seen == free) {
                 // Others may be asleep still, so whoever slept once wakes the next.
-                if (self.state.cmpxchgWeak(free, mark | contended, .acquire, .monotonic) == null) return;
+                if (self.state.cmpxchgWeak(free, mark | contended, .acquire, .monotonic) == null) {
+                    return cost.entered(&self.state);
+                }
             } else if (seen & contended != 0 or
                 self.state.cmpxchgWeak(seen, seen | contended, .monotonic, .monotonic) == null)
             {
+                cost.add(.lock_sleeps, 1);
                 os.wait(self.word(), @truncate(seen | contended));
             }
         }

@@ -14,6 +14,7 @@ const linux = switch (builtin.os.tag) {
     else => @compileError("no operating system layer for " ++ @tagName(builtin.os.tag)),
 };
 const atomic = @import("atomic.zig");
+const cost = @import("cost.zig");
 const assert = std.debug.assert;
 
 pub const Protection = enum { none, read, read_write };
@@ -83,6 +84,7 @@ pub fn map(bytes: usize, protection: Protection, hint: usize) ?usize {
 }
 
 fn mapAnywhere(bytes: usize, protection: Protection, hint: usize) ?usize {
+    cost.called(.calls_map);
     const result = linux.mmap(
         @ptrFromInt(hint),
         bytes,
@@ -116,6 +118,7 @@ fn checkPages(address: usize, bytes: usize) void {
 pub fn unmap(address: usize, bytes: usize) bool {
     checkPages(address, bytes);
     if (refused(.unmap)) return false;
+    cost.called(.calls_unmap);
     return succeeded(linux.munmap(@ptrFromInt(address), bytes));
 }
 
@@ -123,6 +126,7 @@ pub fn unmap(address: usize, bytes: usize) bool {
 pub fn release(address: usize, bytes: usize) bool {
     checkPages(address, bytes);
     if (refused(.release)) return false;
+    cost.called(.calls_release);
     return succeeded(linux.madvise(@ptrFromInt(address), bytes, linux.MADV.DONTNEED));
 }
 
@@ -131,6 +135,7 @@ pub fn release(address: usize, bytes: usize) bool {
 pub fn smallPages(address: usize, bytes: usize) void {
     checkPages(address, bytes);
     if (refused(.small_pages)) return;
+    cost.called(.calls_advise);
     _ = linux.madvise(@ptrFromInt(address), bytes, linux.MADV.NOHUGEPAGE);
 }
 
@@ -139,6 +144,7 @@ pub fn smallPages(address: usize, bytes: usize) void {
 pub fn hugePages(address: usize, bytes: usize) bool {
     checkPages(address, bytes);
     if (builtin.os.tag != .linux or refused(.huge_pages)) return false;
+    cost.called(.calls_advise);
     return succeeded(linux.madvise(@ptrFromInt(address), bytes, linux.MADV.HUGEPAGE));
 }
 
@@ -158,6 +164,7 @@ pub fn populate(address: usize, bytes: usize) Populated {
     checkPages(address, bytes);
     if (builtin.os.tag != .linux) return .unknown;
     if (refused(.populate)) return .failed;
+    cost.called(.calls_populate);
     const result = linux.madvise(@ptrFromInt(address), bytes, madv_populate_write);
     if (succeeded(result)) return .done;
     return if (linux.errno(result) == .INVAL) .unknown else .failed;
@@ -166,6 +173,7 @@ pub fn populate(address: usize, bytes: usize) Populated {
 /// The page at `address` is resident. False where the system does not say.
 pub fn isResident(address: usize) bool {
     if (builtin.os.tag != .linux or refused(.resident)) return false;
+    cost.called(.calls_look);
     var state: [1]u8 = .{0};
     // With pages larger than those of the kernel, as tests have them, the first one speaks for all.
     if (!succeeded(linux.mincore(@ptrFromInt(address), 1, &state))) return false;
@@ -181,6 +189,7 @@ pub fn threadTime() u64 {
     if (builtin.is_test) if (test_clock) |clock| return clock();
     if (builtin.os.tag != .linux) return 0;
     var time: linux.timespec = undefined;
+    cost.called(.calls_clock);
     const result = linux.syscall2(.clock_gettime, @backingInt(linux.CLOCK.THREAD_CPUTIME_ID), @intFromPtr(&time));
     if (linux.errno(result) != .SUCCESS) return 0;
     return @as(u64, @intCast(time.sec)) * std.time.ns_per_s + @as(u64, @intCast(time.nsec));
@@ -189,12 +198,14 @@ pub fn threadTime() u64 {
 pub fn makeWritable(address: usize, bytes: usize) bool {
     checkPages(address, bytes);
     if (refused(.make_writable)) return false;
+    cost.called(.calls_protect);
     return succeeded(linux.mprotect(@ptrFromInt(address), bytes, protectionFlags(.read_write)));
 }
 
 /// Takes the pages back and makes every access a fault; the place stays taken until `unmap`.
 pub fn seal(address: usize, bytes: usize) bool {
     if (refused(.map)) return false;
+    cost.called(.calls_map);
     const result = linux.mmap(
         @ptrFromInt(address),
         bytes,
@@ -213,6 +224,7 @@ pub fn resizeInPlace(address: usize, bytes: usize, new_bytes: usize) Resized {
     checkPages(address, bytes);
     checkPages(address, new_bytes);
     if (refused(.resize)) return .no_room;
+    cost.called(.calls_remap);
     const result = linux.mremap(@ptrFromInt(address), bytes, new_bytes, .{}, null);
     if (succeeded(result)) return .done;
     return if (linux.errno(result) == .FAULT) .not_one_mapping else .no_room;
@@ -222,6 +234,7 @@ pub fn resizeInPlace(address: usize, bytes: usize, new_bytes: usize) Resized {
 /// they find that they cannot move: whoever unmaps it next must not hit somebody else's mapping.
 pub fn takeTargetAgain(target: usize, bytes: usize) void {
     if (refused(.map)) return;
+    cost.called(.calls_map);
     _ = linux.mmap(
         @ptrFromInt(target),
         bytes,
@@ -238,6 +251,7 @@ pub fn move(address: usize, bytes: usize, target: usize, target_bytes: usize) bo
     checkPages(address, bytes);
     checkPages(target, target_bytes);
     if (refused(.move)) return false;
+    cost.called(.calls_remap);
     return succeeded(linux.mremap(
         @ptrFromInt(address),
         bytes,
@@ -250,6 +264,7 @@ pub fn move(address: usize, bytes: usize, target: usize, target_bytes: usize) bo
 /// The bytes of address space that the process may have (RLIMIT_AS); the largest number when there is no limit.
 pub fn addressSpaceLimit() usize {
     if (refused(.limit)) return std.math.maxInt(usize);
+    cost.called(.calls_limit);
     var limit: linux.rlimit = undefined;
     if (!succeeded(linux.prlimit(0, .AS, null, &limit))) return std.math.maxInt(usize);
     return limit.cur;
@@ -320,17 +335,20 @@ pub fn environment() ?Environment {
 /// Sleeps while `word` holds `value`. Its partner is `wake`. A spurious return is allowed.
 pub fn wait(word: *const atomic.Value(u32), value: u32) void {
     if (atomic.explored) return atomic.explorer.wait(&word.raw, value);
+    cost.called(.calls_wait);
     _ = linux.futex_4arg(&word.raw, .{ .cmd = .WAIT, .private = true }, value, null);
 }
 
 pub fn wake(word: *const atomic.Value(u32)) void {
     if (atomic.explored) return atomic.explorer.wake(&word.raw);
+    cost.called(.calls_wake);
     _ = linux.futex_3arg(&word.raw, .{ .cmd = .WAKE, .private = true }, 1);
 }
 
 /// Lets other threads run.
 pub fn sleep(microseconds: u31) void {
     if (atomic.explored) return atomic.explorer.sleep();
+    cost.called(.calls_sleep);
     const time: linux.timespec = .{ .sec = 0, .nsec = @as(isize, microseconds) * 1000 };
     _ = linux.nanosleep(&time, null);
 }
@@ -355,6 +373,7 @@ pub fn writeError(text: []const u8) void {
     }
     var rest = text;
     while (rest.len > 0) {
+        cost.called(.calls_write);
         const written = linux.write(2, rest.ptr, rest.len);
         switch (linux.errno(written)) {
             .SUCCESS => rest = rest[written..],
