@@ -24,8 +24,9 @@ pub fn freeSized(run: *Run) Failure!void {
     c.free_sized.?(null, 100);
     try run.expectErrnoKept("free_sized(NULL)", 100);
     var before: usize = 0;
-    // Some 80 MiB each round: what is not really freed shows in the second.
-    for (0..2) |round| {
+    // Some 80 MiB each round: what is not really freed shows in the last four, which are allowed as much as four times
+    // one. In the first two an allocator may learn what is worth keeping.
+    for (0..6) |round| {
         for (sizes.items) |size| {
             const block = try run.allocate(size);
             run.fill(block);
@@ -42,9 +43,9 @@ pub fn freeSized(run: *Run) Failure!void {
                 try run.expectErrnoKept("free_aligned_sized", size);
             }
         }
-        if (round == 0) before = try run.residentBytes();
+        if (round == 1) before = try run.residentBytes();
     }
-    try run.expectGrowthWithin("blocks freed by free_sized", before, growth_allowance);
+    try run.expectGrowthWithin("blocks freed by free_sized", before, 4 * growth_allowance);
 }
 
 pub fn batch(run: *Run) Failure!void {
