@@ -222,8 +222,8 @@ static void of_mappings(size_t spare) {
   for (int i = size_count - 1; i >= 0; i--) {
     size_t before = status("VmRSS:");
     empty(&chains[i][0], sizes[i]);
-    // Those above 1 MiB wait for a while to be allocated again.
-    if (sizes[i] > mebi) malloc_trim(0);
+    // Those above 1 MiB wait for a while to be allocated again, and others where that was seen before.
+    malloc_trim(0);
     size_t after = status("VmRSS:");
     if (sizes[i] >= mebi && before < after + each / 2) fail("freed blocks of %zu bytes stayed resident", sizes[i]);
     for (int other = 0; other < size_count; other++) {

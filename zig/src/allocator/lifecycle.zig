@@ -445,7 +445,6 @@ noinline fn forgetOtherThreads() void {
     by_owner = @splat(null);
     live_count = 0;
     kept_count = 0;
-    setKeptDue(0);
     var one = all;
     while (one) |heap| : (one = heap.next) {
         if (heap.owner == survivor) {
@@ -468,6 +467,7 @@ noinline fn forgetOtherThreads() void {
         heap.next_idle = idle;
         idle = heap;
     }
+    if (kept_count == 0) setKeptDue(0);
     survivor = 0;
     central.setThreads(live_count);
 }
