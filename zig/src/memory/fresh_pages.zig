@@ -424,3 +424,13 @@ test "fresh_pages: a way without room is passed over, one that fails is left, on
     try std.testing.expectEqual(0, machine.served.get(.populate64));
     try std.testing.expect(machine.served.get(.touch) > 150);
 }
+
+test "fresh_pages: trials of a way that costs a little more do not keep a dear one from being tried" {
+    var machine: Machine = .{ .costs = costsOf(12_500, 12_000, 52_000, 60_000) };
+    for (0..400) |_| machine.run(waysOfRun(true));
+    const course = machine.chooser.courses.getPtr(.run);
+    try std.testing.expectEqual(.populate64, course.way);
+    machine.costs.set(.populate256, 3_500);
+    for (0..500) |_| machine.run(waysOfRun(true));
+    try std.testing.expectEqual(.populate256, course.way);
+}

@@ -1130,11 +1130,23 @@ test "superslab: huge pages come from 64 MiB of small blocks up, under no others
     try std.testing.expect(last.superslab.pages == .small);
     try std.testing.expectEqual(0, count().dirty_granules);
     verify();
-    // What went back page by page comes back so.
+
+    // A superslab that went back as a whole, but stays mapped, comes back in small pages.
+    const whole = last.superslab;
+    try fillDense(&runs, count().dense_granules + 24);
+    while (runs.getLast().superslab == whole) {
+        const run = runs.pop().?;
+        if (run.ahead != 0) caughtUp(run.ahead);
+        freeRun(run.superslab, run.start);
+    }
+    try std.testing.expectEqual(all_granules, whole.free);
+    _ = purgeTo(0);
+    settings.fresh = .touch;
     const again = allocateRun(1, .dense).?;
+    try std.testing.expectEqual(whole, again.superslab);
     try std.testing.expect(again.clean);
     @as(*u64, @ptrFromInt(again.address())).* = 1;
-    try std.testing.expect(!os.isResident(last.superslab.base + geometry.superslab_bytes - os.pageBytes()));
+    try std.testing.expect(!os.isResident(whole.base + geometry.superslab_bytes - os.pageBytes()));
     try runs.append(std.testing.allocator, again);
 }
 
