@@ -111,8 +111,9 @@ static void live_as_child(int depth, int quiet) {
   }
   for (int i = 0; i < threads && quiet; i++) sem_post(&go_on);
   for (int i = 0; i < threads; i++) pthread_join(thread[i], NULL);
-  // Each thread of the parent had as much, filled in turn as here: nearly all of that is there for the child's threads.
-  if (quiet && depth == 0 && figure(mapped_field) > mapped + (4 << 20)) {
+  // Each thread of the parent had as much, filled in turn as here: most of that is there for the child's threads. Were it
+  // lost, they would need as much again.
+  if (quiet && depth == 0 && figure(mapped_field) > mapped + mapped / 2) {
     fail("the child took new memory beside what threads that are gone had");
   }
   if (depth < deepest) {
