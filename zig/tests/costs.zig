@@ -178,7 +178,8 @@ test "costs: shared lines of an operation do not rise with the number of threads
         // Where there are several, a block may go by the cold magazine: its address is written in a line of eight, of
         // which two flushes may share one.
         const cold = more.get(.cold_blocks) / line_words + more.get(.flushes);
-        const bound = alone * moved + if (threads == 1) 0 else cold;
+        if (threads == 1) continue;
+        const bound = alone * moved + cold;
         if (more.get(.shared_writes) > bound) {
             std.debug.print("{d} threads: {d} lines for {d} blocks moved, at most {d}\n", .{ threads, more.get(.shared_writes), moved, bound });
             return error.TooManySharedLines;

@@ -20,7 +20,7 @@
 #include <ucontext.h>
 #include <unistd.h>
 
-enum { superslab = 2 << 20, expected = 3, turns = 12, churners = 4, blocks = 3000, unavailable = 77 };
+enum { superslab = 2 << 20, expected = 3, turns = 12, churners = 4, blocks = 15000, unavailable = 77 };
 
 static int forking, in_child;
 static volatile int traps, children;
