@@ -446,8 +446,10 @@ fn makeRoom(shelf: *Shelf, magazine: *Magazine, class: Class) void {
     const kept = if (shelf.flushed > magazines.words_max[class]) @min(wanted, share) else wanted;
     shelf.flushed +|= @intCast(held - kept);
     const blocks = shelf.blocks();
-    central.flush(class, blocks[0 .. held - kept]);
-    @memmove(blocks[0..kept], blocks[held - kept .. held]);
+    // The newest stay, which the cache still has; of the others the newer go, as then only few have to be moved down.
+    const newest = @min(kept, newest_kept);
+    central.flush(class, blocks[kept - newest .. held - newest]);
+    @memmove(blocks[kept - newest .. kept], blocks[held - newest .. held]);
     magazine.setTop(blocks + kept);
     if (kept < wanted) shelf.shrink(magazine, class, kept);
 }
@@ -460,6 +462,8 @@ fn growOneWay(shelf: *Shelf, magazine: *Magazine, class: Class) void {
 
 /// A quarter of a magazine is flushed, but of a small one up to half, so that a flush is worth its lock.
 const flush_blocks_min = 64;
+/// The newest blocks, which a flush leaves on top.
+const newest_kept = 64;
 
 const Block = large.Block;
 

@@ -104,7 +104,7 @@ pub const Slab = extern struct {
 
     fn takeFromWord(slab: *Slab, word: u32, out: [*]usize, want: u32) u32 {
         const block_bytes = size_class.blockBytes(slab.class);
-        var mask = bitmap.lowest(slab.words[word], want);
+        const mask = bitmap.lowest(slab.words[word], want);
         assert(mask != 0);
         cost.bitmapWord(&slab.words[word]);
         slab.words[word] ^= mask;
@@ -115,15 +115,38 @@ pub const Slab = extern struct {
             writeDown(out, first, block_bytes, geometry.word_blocks);
             return geometry.word_blocks;
         }
-        const taken: u16 = @popCount(mask);
-        slab.free -= taken;
-        var at: u32 = 0;
-        while (mask != 0) : (at += 1) {
-            const bit: u32 = 63 - @as(u32, @clz(mask));
-            mask ^= @as(u64, 1) << @intCast(bit);
-            out[at] = first + bit * block_bytes;
-        }
+        const taken: u32 = @popCount(mask);
+        slab.free -= @intCast(taken);
+        // Few bits are mostly single ones, where a branch on where a run ends would be a coin toss.
+        if (taken < geometry.word_blocks * 3 / 4) writeBits(out, first, block_bytes, mask) else writeRuns(out, first, block_bytes, mask);
         return taken;
+    }
+
+    /// The addresses of the blocks in `mask`, one by one; `first` is the lowest that there can be.
+    inline fn writeBits(out: [*]usize, first: usize, block_bytes: usize, mask: u64) void {
+        var at = out + @popCount(mask);
+        var rest = mask;
+        while (rest != 0) : (rest &= rest - 1) {
+            at -= 1;
+            at[0] = first + @ctz(rest) * block_bytes;
+        }
+    }
+
+    /// As `writeBits`, neighbours by neighbours.
+    inline fn writeRuns(out: [*]usize, first: usize, block_bytes: usize, mask: u64) void {
+        var rest = mask;
+        var at = out;
+        while (rest != 0) {
+            const top = 63 - @as(u32, @clz(rest));
+            const length: u32 = @clz(~(rest << @intCast(63 - top)));
+            var address = first + top * block_bytes;
+            for (0..length) |_| {
+                at[0] = address;
+                at += 1;
+                address -%= block_bytes;
+            }
+            rest &= (@as(u64, 1) << @intCast(top + 1 - length)) - 1;
+        }
     }
 
     fn carve(slab: *Slab, out: [*]usize, want: u32) u32 {
@@ -151,18 +174,18 @@ pub const Slab = extern struct {
     /// are those of the class.
     pub inline fn putPlain(slab: *Slab, offset: usize, block_bytes: usize, reciprocal: u64) bool {
         const product = offset *% reciprocal;
-        const block: u32 = @truncate(product >> 40);
+        const block: u32 = @intCast(product >> 40);
         const word = &slab.words[product >> 46];
         comptime assert(geometry.word_blocks == 1 << 46 - 40);
-        const bit = @as(u64, 1) << @truncate(block);
         const before = word.*;
         const free = slab.free + 1;
-        const carved = slab.carved;
-        if (block * block_bytes != offset or block >= carved or free == carved) return false;
-        if (before == 0 or before & bit != 0) return false;
+        if (block * block_bytes != offset or block >= slab.carved or free == slab.carved) return false;
+        // With the bit of one block more, which is no difference where it was set.
+        const after = before | @as(u64, 1) << @truncate(block);
+        if (before == 0 or after == before) return false;
         cost.wrote(slab);
         cost.bitmapWord(word);
-        word.* = before | bit;
+        word.* = after;
         slab.free = free;
         return true;
     }
