@@ -66,6 +66,7 @@ test {
     _ = @import("memory/space.zig");
     _ = @import("memory/slab.zig");
     _ = @import("memory/retention.zig");
+    _ = @import("memory/bins.zig");
     _ = @import("memory/fresh_pages.zig");
     _ = @import("memory/superslab.zig");
     _ = @import("memory/large.zig");

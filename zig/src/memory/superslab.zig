@@ -1,8 +1,8 @@
 //! The page heap: superslabs of 2 MiB from the OS, handed out as runs of 64 KiB granules, for slabs and for
 //! large blocks alike.
 //!
-//! A run comes from the superslab whose longest free run is the shortest that fits, so that others can become
-//! empty. An empty superslab is unmapped, but for one that is kept for the next request. Free granules that
+//! A run comes from where pages are resident, if any superslab has so many free together, else from anywhere: from the
+//! superslab whose longest such run is the shortest that fits, so that others can become empty. An empty superslab is unmapped, but for one that is kept for the next request. Free granules that
 //! still hold pages are counted ("dirty"), and past a budget their pages are given back.
 //! Runs of slabs of small blocks get their pages as `fresh_pages` says: populated ahead, or a huge page for a whole
 //! superslab. What is resident so and still free is "ready": dirty, but it reads as zero. Runs that may stay
@@ -23,6 +23,7 @@ const registry = @import("registry.zig");
 const space = @import("space.zig");
 const fresh_pages = @import("fresh_pages.zig");
 const Retention = @import("retention.zig").Retention;
+const bins = @import("bins.zig");
 const Slab = @import("slab.zig").Slab;
 const words_per_granule = @import("slab.zig").words_per_granule;
 const Lock = @import("../platform/lock.zig").Lock;
@@ -33,7 +34,6 @@ const settings = @import("../platform/settings.zig");
 const assert = std.debug.assert;
 
 const all_granules: bitmap.Granules = 0xffff_ffff;
-const bin_count = geometry.superslab_granules + 1;
 
 /// What a run is for.
 pub const Filling = enum {
@@ -53,9 +53,6 @@ const Pages = enum(u8) {
 
 pub const Superslab = extern struct {
     base: usize,
-    /// Neighbours among the superslabs with the same longest free run.
-    bin_next: ?*Superslab,
-    bin_previous: ?*Superslab,
     /// Neighbours among all superslabs; `next` also links unused records and the doomed.
     next: ?*Superslab,
     previous: ?*Superslab,
@@ -68,13 +65,20 @@ pub const Superslab = extern struct {
     ready: bitmap.Granules,
     /// Granules of runs with dense blocks.
     dense: bitmap.Granules,
+    /// Its places among the superslabs by the longest run in `free`, and by the longest in `resident`.
+    by_free: bins.Links(Superslab),
+    by_resident: bins.Links(Superslab),
     pages: Pages,
-    /// The longest run in `free`: the bin that the superslab is in.
-    longest: u8,
     /// For each granule of a run, the first one; for the first, how many.
     run_start: [geometry.superslab_granules]u8,
     run_granules: [geometry.superslab_granules]u8,
     slabs: [geometry.superslab_granules]Slab align(64),
+
+    /// Free granules to which a run goes first. Ready ones in small pages wait for their dense run: they are the few
+    /// behind the last one.
+    fn resident(superslab: *const Superslab) bitmap.Granules {
+        return if (superslab.pages == .small) superslab.dirty & ~superslab.ready else superslab.dirty;
+    }
 
     pub inline fn granuleOf(superslab: *const Superslab, address: usize) u32 {
         assert(address - superslab.base < geometry.superslab_bytes);
@@ -140,10 +144,9 @@ const group_bytes = group_records_bytes + records_per_group * bitmap_bytes;
 /// nor gone. Comes before `lock`.
 var purging: Lock = .{};
 var lock: Lock = .{};
-/// Superslabs of small pages, and the others.
-var bins: [2][bin_count]?*Superslab = @splat(@splat(null));
-/// One bit for each bin that is not empty.
-var bins_present: [2]u64 = @splat(0);
+/// Superslabs by their longest free run, and by their longest resident one: those of small pages, and the others.
+var by_free: [2]bins.Bins(Superslab, "by_free") = @splat(.{});
+var by_resident: [2]bins.Bins(Superslab, "by_resident") = @splat(.{});
 var all: ?*Superslab = null;
 /// Records given back, and the group whose records from `group_next` on were never used nor touched.
 var unused_records: ?*Superslab = null;
@@ -205,13 +208,18 @@ pub fn allocateRun(granules: u32, filling: Filling) ?Run {
     return run;
 }
 
-/// The superslab whose longest free run is the shortest that fits.
+/// The superslab whose longest resident run is the shortest that fits, else the same of free runs.
 fn find(granules: u32, filling: Filling) ?*Superslab {
-    const small = bins_present[0] >> @intCast(granules);
-    const huge = if (filling == .dense) bins_present[1] >> @intCast(granules) else 0;
-    if (small | huge == 0) return null;
-    const longest = granules + @ctz(small | huge);
-    return bins[0][longest] orelse bins[1][longest].?;
+    return shortest(&by_resident, granules, filling) orelse shortest(&by_free, granules, filling);
+}
+
+inline fn shortest(sets: anytype, granules: u32, filling: Filling) ?*Superslab {
+    const small = sets[0].shortest(granules);
+    const huge = if (filling == .dense) sets[1].shortest(granules) else null;
+    if (small) |length| {
+        if (huge == null or length <= huge.?) return sets[0].first(length);
+    }
+    return sets[1].first(huge orelse return null);
 }
 
 /// Where in a superslab a run begins: where pages are resident, but for blocks that may not need them.
@@ -294,13 +302,13 @@ noinline fn askHuge(superslab: *Superslab, owned: usize) void {
     defer lock.unlock();
     fresh_pages.record(.{ .way = .huge, .timed = true }, geometry.superslab_granules, got);
     if (got.result != .done) return setPages(superslab, .small);
-    setPages(superslab, .huge);
     cost.wrote(&counts);
     counts.huge_ever += 1;
     const ready = superslab.free & ~superslab.dirty;
     superslab.dirty |= ready;
     superslab.ready |= ready;
     counts.dirty_granules += @popCount(ready);
+    setPages(superslab, .huge);
 }
 
 fn setPages(superslab: *Superslab, pages: Pages) void {
@@ -666,9 +674,8 @@ fn enter(superslab: *Superslab) void {
     superslab.next = all;
     if (all) |head| head.previous = superslab;
     all = superslab;
-    superslab.longest = 0;
-    superslab.bin_next = null;
-    superslab.bin_previous = null;
+    superslab.by_free = .none;
+    superslab.by_resident = .none;
     counts.mapped += 1;
     rebin(superslab);
 }
@@ -721,40 +728,24 @@ fn unlink(superslab: *Superslab) void {
     if (superslab.previous) |previous| previous.next = superslab.next else all = superslab.next;
 }
 
-/// Moves a superslab to the bin of its longest free run. Bin 0 holds none: nothing can come from there.
+/// Moves a superslab to the bins of its longest runs.
 fn rebin(superslab: *Superslab) void {
-    const longest = bitmap.longestRun(superslab.free);
-    if (longest == superslab.longest) return;
-    unbin(superslab);
-    if (cost.counting) cost.wrote(&superslab.longest);
-    superslab.longest = @intCast(longest);
-    if (longest == 0) return;
     const set = binSet(superslab);
-    if (cost.counting) cost.wrote(&bins[set][longest]);
-    if (cost.counting) cost.wroteBehind(&bins[set][longest]);
-    superslab.bin_previous = null;
-    superslab.bin_next = bins[set][longest];
-    if (bins[set][longest]) |head| head.bin_previous = superslab;
-    bins[set][longest] = superslab;
-    bins_present[set] |= @as(u64, 1) << @intCast(longest);
+    const free = bitmap.longestRun(superslab.free);
+    if (free != superslab.by_free.length) {
+        by_free[set].remove(superslab);
+        by_free[set].insert(superslab, free);
+    }
+    const resident = bitmap.longestRun(superslab.resident());
+    if (resident != superslab.by_resident.length) {
+        by_resident[set].remove(superslab);
+        by_resident[set].insert(superslab, resident);
+    }
 }
 
 fn unbin(superslab: *Superslab) void {
-    if (superslab.longest == 0) return;
-    const set = binSet(superslab);
-    if (cost.counting) cost.wroteBehind(&superslab.bin_next);
-    if (cost.counting) cost.wroteBehind(&superslab.bin_previous);
-    if (cost.counting and superslab.bin_previous == null) cost.wrote(&bins[set][superslab.longest]);
-    if (superslab.bin_next) |next| next.bin_previous = superslab.bin_previous;
-    if (superslab.bin_previous) |previous| {
-        previous.bin_next = superslab.bin_next;
-    } else {
-        bins[set][superslab.longest] = superslab.bin_next;
-        if (superslab.bin_next == null) {
-            bins_present[set] &= ~(@as(u64, 1) << @intCast(superslab.longest));
-        }
-    }
-    superslab.longest = 0;
+    by_free[binSet(superslab)].remove(superslab);
+    by_resident[binSet(superslab)].remove(superslab);
 }
 
 fn binSet(superslab: *const Superslab) usize {
@@ -763,7 +754,6 @@ fn binSet(superslab: *const Superslab) usize {
 
 comptime {
     assert(@alignOf(Superslab) == 64);
-    assert(bin_count <= 64);
 }
 
 /// Panics unless bins, lists and counts agree. For tests, with no other thread inside.
@@ -771,6 +761,8 @@ pub fn verify() void {
     lock.lock();
     defer lock.unlock();
     var seen: Counts = .{};
+    var seen_by_free: [2]usize = @splat(0);
+    var seen_by_resident: [2]usize = @splat(0);
     var superslab = all;
     while (superslab) |one| : (superslab = one.next) {
         seen.mapped += 1;
@@ -782,7 +774,10 @@ pub fn verify() void {
         assert(one.dirty & ~one.free == 0);
         assert(one.ready & ~one.dirty == 0);
         assert(one.dense & one.free == 0);
-        assert(one.longest == bitmap.longestRun(one.free));
+        assert(one.by_free.length == bitmap.longestRun(one.free));
+        assert(one.by_resident.length == bitmap.longestRun(one.resident()));
+        seen_by_free[binSet(one)] += @intFromBool(one.free != 0);
+        seen_by_resident[binSet(one)] += @intFromBool(one.resident() != 0);
         assert(registry.find(Superslab, one.base) == one);
         if (one.next) |next| assert(next.previous == one);
     }
@@ -792,14 +787,8 @@ pub fn verify() void {
     assert(seen.dirty_granules == counts.dirty_granules);
     assert(seen.dense_granules == counts.dense_granules);
     assert(seen.ahead_granules <= counts.ahead_granules);
-    for (bins, bins_present, 0..) |of_set, present, set| for (of_set, 0..) |head, bin| {
-        assert((head != null) == (present >> @intCast(bin) & 1 != 0));
-        var one = head;
-        while (one) |member| : (one = member.bin_next) {
-            assert(member.longest == bin);
-            assert(binSet(member) == set);
-        }
-    };
+    for (&by_free, seen_by_free) |*set, listed| assert(set.verify() == listed);
+    for (&by_resident, seen_by_resident) |*set, listed| assert(set.verify() == listed);
 }
 
 test "superslab: random runs never overlap, and everything goes back" {
@@ -863,6 +852,81 @@ test "superslab: random runs never overlap, and everything goes back" {
     try std.testing.expectEqual(before.mapped, count().mapped);
     try std.testing.expectEqual(before.used_granules, count().used_granules);
     try std.testing.expectEqual(0, count().dirty_granules);
+}
+
+/// What a model says of the next run: the length of the shortest resident run that fits, if any, and where it may be.
+const Expected = struct {
+    length: ?u32 = null,
+    places: std.ArrayList(Place) = .empty,
+
+    const Place = struct { superslab: *Superslab, resident: bitmap.Granules };
+
+    fn of(granules: u32, filling: Filling) !Expected {
+        var expected: Expected = .{};
+        var superslab = all;
+        while (superslab) |one| : (superslab = one.next) {
+            const resident = switch (filling) {
+                .dense => if (one.pages == .small) one.dirty & ~one.ready else one.dirty,
+                .sparse => if (one.pages == .small) one.dirty & ~one.ready else 0,
+            };
+            const longest = bitmap.longestRun(resident);
+            if (longest < granules or longest > expected.length orelse bitmap.longestRun(all_granules)) continue;
+            if (expected.length == null or longest < expected.length.?) expected.places.clearRetainingCapacity();
+            expected.length = longest;
+            try expected.places.append(std.testing.allocator, .{ .superslab = one, .resident = resident });
+        }
+        return expected;
+    }
+
+    fn check(expected: *Expected, run: Run, granules: u32) !void {
+        defer expected.places.deinit(std.testing.allocator);
+        if (expected.length == null) return;
+        for (expected.places.items) |place_of| {
+            if (place_of.superslab != run.superslab) continue;
+            return std.testing.expectEqual(0, bitmap.run(run.start, granules) & ~place_of.resident);
+        }
+        return error.NotResident;
+    }
+};
+
+test "superslab: a run lies where pages are resident, if so many are free together anywhere" {
+    try std.testing.expect(page_map.start());
+    const gpa = std.testing.allocator;
+    var random_source = std.Random.DefaultPrng.init(std.testing.random_seed);
+    const random = random_source.random();
+    defer settings.fresh = .auto;
+    for ([_]settings.Fresh{ .touch, .populate256, .huge }) |way| {
+        _ = purge();
+        settings.fresh = way;
+        // As many as it takes to get huge pages.
+        var base: std.ArrayList(Run) = .empty;
+        defer freeDense(&base);
+        try fillDense(&base, 1024);
+        var runs: std.ArrayList(Run) = .empty;
+        defer freeDense(&runs);
+        var resident: usize = 0;
+        for (0..3000) |step| {
+            // It goes up and down.
+            const wanted: usize = if (step / 500 % 2 == 0) 3 else 1;
+            if (runs.items.len == 0 or random.uintLessThan(usize, 4) < wanted) {
+                const filling: Filling = if (random.uintLessThan(u8, 3) == 0) .sparse else .dense;
+                const granules = random.intRangeAtMost(u32, 1, if (random.uintLessThan(u8, 4) == 0) 12 else 2);
+                var expected: Expected = try .of(granules, filling);
+                resident += @intFromBool(expected.length != null);
+                const run = allocateRun(granules, filling).?;
+                try expected.check(run, granules);
+                if (filling == .sparse) try std.testing.expect(run.superslab.pages == .small);
+                try runs.append(gpa, run);
+            } else {
+                const run = runs.swapRemove(random.uintLessThan(usize, runs.items.len));
+                if (run.ahead != 0) caughtUp(run.ahead);
+                freeRun(run.superslab, run.start);
+                settle();
+            }
+            if (step % 50 == 0) verify();
+        }
+        try std.testing.expect(resident > 200);
+    }
 }
 
 test "superslab: refused mappings are counted and asked for again; refused unmaps keep the memory in service" {
