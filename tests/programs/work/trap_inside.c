@@ -36,10 +36,10 @@ static void *checked(void *block, size_t size) {
   return memset(block, 1, size);
 }
 
-// Small enough to be had from what there is.
+// Small enough to be had from what there is: of few sizes, as each may need a slab, and one superslab may be left.
 static void use_little(void) {
   void *held[300];
-  for (int i = 0; i < 300; i++) held[i] = checked(malloc(1 + i * 5), 1 + i * 5);
+  for (int i = 0; i < 300; i++) held[i] = checked(malloc(1 + i % 10 * 150), 1 + i % 10 * 150);
   for (int i = 0; i < 300; i++) free(held[i]);
 }
 

@@ -16,6 +16,7 @@ const metadata = @import("metadata.zig");
 const page_map = @import("page_map.zig");
 const registry = @import("registry.zig");
 const space = @import("space.zig");
+const superslabs = @import("superslab.zig");
 const fatal = @import("../seeing/fatal.zig");
 const canary = @import("../platform/canary.zig");
 const assert = std.debug.assert;
@@ -111,6 +112,7 @@ pub noinline fn allocateAnew(bytes: usize, alignment: usize) ?space.Mapping {
 
 /// Drops what waits as far as it and `bytes` more would come to more than the program had at once.
 fn beforeMapping(bytes: usize) void {
+    superslabs.makeRoom(bytes);
     while (cache.isExcess(bytes, mapped_bytes.load(.monotonic))) drop(cache.takeAny() orelse return);
 }
 

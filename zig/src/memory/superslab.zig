@@ -157,9 +157,6 @@ var doomed: ?*Superslab = null;
 var unsettled: bool = false;
 var counts: Counts = .{};
 var retention: Retention = .{};
-/// Dirty granules at the last purge that the OS refused (it does for locked pages): they are beyond the budget,
-/// so that not every free tries again.
-var dirty_locked: usize = 0;
 /// The error number of the first refused superslab, until it is said; 0 before and after.
 var refusal_unsaid: u32 = 0;
 /// Below the superslabs: one that touches the last saves a mapping count and a trim.
@@ -187,7 +184,6 @@ pub fn allocateRun(granules: u32, filling: Filling) ?Run {
     const mask = bitmap.run(start, granules);
     const clean = superslab.dirty & ~superslab.ready & mask == 0;
     const resident = superslab.dirty & mask != 0;
-    if (clean) retention.noteFresh(granules);
     const is_new = superslab.free == all_granules;
     if (is_new) counts.empty -= 1;
     assert(superslab.run_granules[start] == 0);
@@ -341,9 +337,11 @@ fn takeGranules(superslab: *Superslab, start: u32, mask: bitmap.Granules, fillin
     superslab.ready &= ~mask;
     const before = superslab.run_granules[start];
     const after = before + @popCount(mask);
-    counts.dirty_granules -= @popCount(superslab.dirty & mask);
-    retention.noteFewer(counts.dirty_granules);
+    const resident = @popCount(superslab.dirty & mask);
+    counts.dirty_granules -= resident;
     counts.used_granules += @popCount(mask);
+    retention.noteFewer(spareGranules());
+    if (@popCount(mask) > resident) makeRoomLocked(@popCount(mask) - resident);
     superslab.free &= ~mask;
     superslab.dirty &= ~mask;
     if (cost.counting) cost.wrote(superslab.run_start[start + before .. start + after]);
@@ -405,7 +403,8 @@ fn freeGranules(superslab: *Superslab, start: u32, granules: u32) void {
     counts.used_granules -= granules;
     counts.dirty_granules += granules;
     becameFree(superslab);
-    if (counts.dirty_granules > dirtyBudget()) setUnsettled(true);
+    retention.noteFree(spareGranules(), os.milliseconds);
+    if (retention.pending != 0) setUnsettled(true);
 }
 
 /// The superslab gained free granules: it changes its bin, or is doomed.
@@ -413,15 +412,29 @@ fn becameFree(superslab: *Superslab) void {
     rebin(superslab);
     if (superslab.free != all_granules) return;
     counts.empty += 1;
-    if (counts.empty > 1 and (counts.dirty_granules > dirtyBudget() or superslab.dirty == 0)) doom(superslab);
+    if (counts.empty > 1 and superslab.dirty == 0) doom(superslab);
 }
 
-fn dirtyBudget() usize {
-    return dirtyShare() + retention.kept + dirty_locked;
+/// Dirty granules beyond those that may always stay.
+fn spareGranules() usize {
+    return counts.dirty_granules -| @max(geometry.dirty_granules_min, counts.used_granules >> geometry.dirty_share_shift);
 }
 
-fn dirtyShare() usize {
-    return @max(geometry.dirty_granules_min, counts.used_granules >> geometry.dirty_share_shift);
+/// So many granules more become resident: as many that wait go, if there are.
+fn makeRoomLocked(granules: usize) void {
+    const spare = spareGranules();
+    if (spare == 0) return;
+    retention.noteFresh(granules, spare);
+    setUnsettled(true);
+}
+
+/// As much memory as that is mapped elsewhere. The caller holds no lock.
+pub fn makeRoom(bytes: usize) void {
+    lock.lock();
+    cost.wrote(&retention);
+    makeRoomLocked(bytes >> geometry.granule_shift);
+    lock.unlock();
+    settle();
 }
 
 /// Takes an empty superslab out of service; `settle` unmaps it.
@@ -451,12 +464,13 @@ noinline fn ageSlow() void {
     if (retention.isBefore(now)) return settle();
     lock.lock();
     cost.wrote(&retention);
-    if (retention.tick(now, counts.dirty_granules) and counts.dirty_granules > dirtyBudget()) setUnsettled(true);
+    retention.tick(now, spareGranules());
+    if (retention.pending != 0) setUnsettled(true);
     lock.unlock();
     settle();
 }
 
-/// Does what was set aside: unmaps doomed superslabs, and purges dirty granules down to half the budget.
+/// Does what was set aside: unmaps doomed superslabs, and purges some of the dirty granules that are to go.
 /// The caller holds no lock.
 pub inline fn settle() void {
     // Partner: `setUnsettled`. A stale answer only delays the work to the next slow path.
@@ -469,21 +483,21 @@ noinline fn settleSlow() void {
     defer purging.unlock();
     lock.lock();
     setUnsettled(false);
-    const excess = counts.dirty_granules > dirtyBudget();
-    const limit = dirtyBudget() - dirtyShare() / 2;
+    const slice = retention.slice();
+    const limit = counts.dirty_granules - slice;
     const refusal = refusal_unsaid;
     refusal_unsaid = 0;
-    if (excess) doomEmpty(limit, 1);
+    if (slice != 0) doomEmpty(limit, 1);
     lock.unlock();
     if (refusal != 0) sayRefusal(refusal);
     var bytes = unmapDoomed();
-    if (excess) bytes += purgeTo(limit);
-    if (bytes == 0) return;
-    const now = os.milliseconds();
+    if (slice == 0) return;
+    bytes += purgeTo(limit);
     lock.lock();
+    defer lock.unlock();
     cost.wrote(&retention);
-    retention.notePurged(bytes >> geometry.granule_shift, now);
-    lock.unlock();
+    retention.noteGone(bytes >> geometry.granule_shift, spareGranules());
+    if (retention.pending != 0) setUnsettled(true);
 }
 
 /// Takes empty superslabs out of service until at most `limit` granules are dirty, or `spared` of them are left.
@@ -594,7 +608,6 @@ fn purgeTurn(turn: Turn, limit: usize) ?usize {
         counts.dirty_granules += @popCount(kept);
         if (one.pages == .huge) setPages(one, .small);
         becameFree(one);
-        dirty_locked = if (kept == 0) 0 else counts.dirty_granules;
         if (kept != 0) return null;
     }
     return bytes;

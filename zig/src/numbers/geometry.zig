@@ -36,10 +36,10 @@ pub const alignment_default: usize = 16;
 pub const word_blocks = 64;
 pub const slab_words_max = granule_bytes / 8 / word_blocks;
 
-/// Free granules of the page heap may stay resident within a budget: a share of the granules in use
-/// (1 in 2^`dirty_share_shift`), and never less than one superslab.
-pub const dirty_granules_min: u32 = superslab_granules;
-pub const dirty_share_shift = 4;
+/// Free granules of the page heap may always stay resident up to a share of the granules in use
+/// (1 in 2^`dirty_share_shift`), and never fewer than half a superslab.
+pub const dirty_granules_min: u32 = superslab_granules / 2;
+pub const dirty_share_shift = 5;
 
 comptime {
     std.debug.assert(superslab_granules == 32);
