@@ -162,8 +162,39 @@ pub noinline fn allocateSlow(size: usize) ?[*]u8 {
     return allocateOf(size_class.of(size), size, 1);
 }
 
+/// As `allocateFast`, all zero, for so small a size that clearing it takes less than a call.
+pub inline fn allocateZeroedFast(size: usize) ?[*]u8 {
+    if (size > cleared_inline_max) return null;
+    const memory = allocateFast(size) orelse return null;
+    if (size <= 8) {
+        @as(*align(8) u64, @ptrCast(@alignCast(memory))).* = 0;
+        return memory;
+    }
+    clear(memory, std.mem.alignForward(usize, size, geometry.alignment_default));
+    return memory;
+}
+
+/// Clears up to 128 bytes, which are whole steps, from both ends.
+inline fn clear(memory: [*]u8, bytes: usize) void {
+    const Step = @Vector(geometry.alignment_default, u8);
+    const from: [*]Step = @ptrCast(@alignCast(memory));
+    const steps = bytes / @sizeOf(Step);
+    const zeros: Step = @splat(0);
+    from[0] = zeros;
+    from[steps - 1] = zeros;
+    inline for (.{ 1, 2 }) |doubling| {
+        if (steps <= 1 << doubling) return;
+        inline for (1 << doubling - 1..1 << doubling) |step| {
+            from[step] = zeros;
+            (from + steps - 1 - step)[0] = zeros;
+        }
+    }
+}
+
+const cleared_inline_max = 128;
+
 /// As `allocate`, all zero.
-pub fn allocateZeroed(size: usize) ?[*]u8 {
+pub noinline fn allocateZeroed(size: usize) ?[*]u8 {
     if (size > geometry.small_bytes_max) {
         const block = allocateAboveSmall(size, 1, .zeroed) orelse return null;
         const memory: [*]u8 = @ptrFromInt(block.address);

@@ -426,3 +426,23 @@ test "heap: a block that goes up and down across the largest run stays a mapping
     heap.free(block);
     heap.flushMagazines();
 }
+
+test "heap: a block of every small size that must be zero is, as far as it may be used, and no other block is cleared" {
+    for (0..geometry.tiny_bytes_max + 1) |size| {
+        var blocks: [5][*]u8 = undefined;
+        for (&blocks) |*block| {
+            block.* = heap.allocate(size).?;
+            @memset(block.*[0..heap.usableBytes(block.*)], 0x5a);
+        }
+        heap.free(blocks[2]);
+        const zeroed = heap.allocateZeroedFast(size) orelse heap.allocateZeroed(size).?;
+        try std.testing.expectEqual(blocks[2], zeroed);
+        for (zeroed[0..size]) |byte| try std.testing.expectEqual(0, byte);
+        for ([_]usize{ 0, 1, 3, 4 }) |other| {
+            const bytes = blocks[other][0..heap.usableBytes(blocks[other])];
+            for (bytes) |byte| try std.testing.expectEqual(0x5a, byte);
+            heap.free(bytes.ptr);
+        }
+        heap.free(zeroed);
+    }
+}

@@ -27,7 +27,7 @@ fn hak_malloc(size: usize) callconv(.c) ?*anyopaque {
 fn hak_calloc(count: usize, size: usize) callconv(.c) ?*anyopaque {
     const bytes, const overflow = @mulWithOverflow(count, size);
     if (overflow != 0) return null;
-    return heap.allocateZeroed(bytes);
+    return heap.allocateZeroedFast(bytes) orelse heap.allocateZeroed(bytes);
 }
 
 fn hak_realloc(block: ?*anyopaque, size: usize) callconv(.c) ?*anyopaque {

@@ -39,6 +39,10 @@ fn free(block: ?*anyopaque) callconv(.c) void {
 fn calloc(count: usize, size: usize) callconv(.c) ?*anyopaque {
     const bytes, const overflow = @mulWithOverflow(count, size);
     if (overflow != 0) return outOfMemory();
+    return heap.allocateZeroedFast(bytes) orelse callocSlow(bytes);
+}
+
+noinline fn callocSlow(bytes: usize) ?*anyopaque {
     return heap.allocateZeroed(bytes) orelse outOfMemory();
 }
 
