@@ -258,11 +258,18 @@ pub fn resize(block: *anyopaque, size: usize) ?[*]u8 {
         page_map.large => if (large.resize(address, size)) return @ptrCast(block),
         else => return @ptrCast(block),
     };
-    const moved = allocate(size) orelse return if (size <= usable) @ptrCast(block) else null;
+    const moved = allocateToGrow(size) orelse return if (size <= usable) @ptrCast(block) else null;
     const kept = @min(size, usable) - @intFromBool(canary.is(.realloc_short));
     @memcpy(moved[0..kept], @as([*]const u8, @ptrCast(block))[0..kept]);
     free(block);
     return moved;
+}
+
+fn allocateToGrow(size: usize) ?[*]u8 {
+    if (size > geometry.large_bytes_max) {
+        if (huge.allocateToGrow(size)) |address| return @ptrFromInt(address);
+    }
+    return allocate(size);
 }
 
 /// A block that stays where it is meets no flush, which would notice.

@@ -5,7 +5,10 @@
 //! record says that it is free, and the page map and the registry stay as they are.
 //!
 //! Growing first tries the place where the block lies, then moves its pages into aligned space mapped for it:
-//! nothing is copied. A block fresh from the OS reads as zero.
+//! nothing is copied. A small block that grows is copied to the start of a mapping that waits and is much larger. What
+//! is behind waits on, and the block grows into it: without a call of the system, and into pages that are there.
+//!
+//! A block fresh from the OS reads as zero.
 
 const std = @import("std");
 const geometry = @import("../numbers/geometry.zig");
@@ -25,6 +28,8 @@ const Record = struct {
     address: usize,
     bytes: usize,
     is_free: bool,
+    /// Behind it there may be a rest that waits.
+    rest_waits: bool = false,
 };
 
 pub const Counts = struct {
@@ -55,9 +60,31 @@ pub inline fn allocateAgain(bytes: usize) ?usize {
     return reused(mapping).address;
 }
 
+/// For contents that have outgrown another block, and may go on to grow: a mapping that waits, or its first part where
+/// it is larger. Null where `allocate` must be asked.
+pub fn allocateToGrow(bytes: usize) ?usize {
+    return firstPartOf(cache.takeAtLeast(bytes) orelse return null, roundUp(bytes).?);
+}
+
+fn firstPartOf(mapping: cache.Mapping, bytes: usize) usize {
+    const address = reused(mapping).address;
+    if (bytes < mapping.bytes()) {
+        const record = recordOf(address);
+        record.bytes = bytes;
+        leaveRest(record, mapping.restBehind(bytes));
+    }
+    return address;
+}
+
+/// What lies behind the block waits on.
+fn leaveRest(record: *Record, rest: cache.Mapping) void {
+    record.rest_waits = cache.put(rest, mapped_bytes.load(.monotonic) -| rest.bytes()) == .kept;
+    if (!record.rest_waits) drop(rest);
+}
+
 fn reused(mapping: cache.Mapping) space.Mapping {
     const record = registry.find(Record, mapping.address()).?;
-    assert(record.is_free);
+    assert(record.is_free and record.bytes == mapping.bytes());
     record.is_free = false;
     return .{ .address = mapping.address(), .zeroed = false };
 }
@@ -91,6 +118,8 @@ noinline fn allocateNear(bytes: usize) ?space.Mapping {
 /// Up to this size a used block is cleared where one must read as zero; a larger one gives its pages back. Clearing
 /// makes every page resident, which a program that asks for much and touches little does not want.
 const cleared_bytes_max = 4 << 20;
+/// Up to this size a block that grows is copied to a mapping that waits, for the same reason.
+const copied_bytes_max = 4 << 20;
 
 /// A mapping of `bytes`, which are whole granules, from the OS.
 pub noinline fn allocateAnew(bytes: usize, alignment: usize) ?space.Mapping {
@@ -116,14 +145,30 @@ fn beforeMapping(bytes: usize) void {
 
 pub noinline fn free(address: usize) void {
     const record = recordOf(address);
+    if (record.rest_waits or record.bytes > cache.Mapping.bytes_max) return freeUnusual(record);
     const mapping: cache.Mapping = .of(address, record.bytes);
     record.is_free = true;
-    if (!cache.putFirst(mapping, mapped_bytes.load(.monotonic))) freeSlow(mapping);
+    if (!cache.putFirst(mapping, mapped_bytes.load(.monotonic))) freeSlow(mapping, 0);
 }
 
-noinline fn freeSlow(mapping: cache.Mapping) void {
+/// The block has a rest behind it, which is joined to it again unless it is about to go; or it is too large to wait.
+noinline fn freeUnusual(record: *Record) void {
+    @branchHint(.unlikely);
+    if (record.bytes > cache.Mapping.bytes_max) return dropBlock(record);
+    var joined: usize = 0;
+    if (cache.takeRest(record.address + record.bytes, .fresh)) |rest| {
+        joined = rest.bytes();
+        record.bytes += joined;
+        record.rest_waits = false;
+    }
+    record.is_free = true;
+    freeSlow(.of(record.address, record.bytes), joined);
+}
+
+/// `unused` of its bytes were not in use.
+noinline fn freeSlow(mapping: cache.Mapping, unused: usize) void {
     age();
-    while (true) switch (cache.put(mapping, mapped_bytes.load(.monotonic))) {
+    while (true) switch (cache.put(mapping, mapped_bytes.load(.monotonic) -| unused)) {
         .kept => return,
         .too_large => return drop(mapping),
         .no_room => drop(cache.takeAny() orelse return drop(mapping)),
@@ -132,7 +177,7 @@ noinline fn freeSlow(mapping: cache.Mapping) void {
 
 /// As `free`, but the mapping goes back at once.
 pub fn giveBack(address: usize) void {
-    drop(.of(address, recordOf(address).bytes));
+    dropBlock(recordOf(address));
 }
 
 /// Gives back what waits. Returns the bytes.
@@ -154,14 +199,24 @@ noinline fn ageSlow() void {
     cache.tick(mapped_bytes.load(.monotonic), drop);
 }
 
-/// Unmaps a block that nobody else can reach.
+/// Unmaps what was taken from the cache.
 fn drop(mapping: cache.Mapping) void {
-    const record = registry.find(Record, mapping.address()).?;
+    if (mapping.is_rest) return unmap(mapping.address(), mapping.bytes());
+    dropBlock(registry.find(Record, mapping.address()).?);
+}
+
+/// Unmaps a block that nobody else can reach.
+fn dropBlock(record: *Record) void {
+    const address, const bytes = .{ record.address, record.bytes };
     leave(record);
     giveRecord(record);
     _ = mapped_blocks.fetchAdd(-%@as(usize, 1), .monotonic);
-    _ = mapped_bytes.fetchAdd(-%mapping.bytes(), .monotonic);
-    space.giveBack(mapping.address(), mapping.bytes());
+    unmap(address, bytes);
+}
+
+fn unmap(address: usize, bytes: usize) void {
+    _ = mapped_bytes.fetchAdd(-%bytes, .monotonic);
+    space.giveBack(address, bytes);
 }
 
 pub const Peek = struct { bytes: usize, is_free: bool };
@@ -177,14 +232,18 @@ pub fn usableBytes(address: usize) usize {
     return recordOf(address).bytes;
 }
 
-/// Makes the block hold `bytes`, without copying. Returns where it lies then; null when that cannot be had,
-/// and the block is as it was.
+/// Makes the block hold `bytes`. Returns where it lies then; null when that cannot be had, and the block is as it was,
+/// but may hold more.
 pub fn resize(address: usize, bytes: usize) ?usize {
     const record = recordOf(address);
     const mapped = roundUp(bytes) orelse return null;
+    if (mapped == record.bytes) return address;
+    if (mapped > record.bytes) {
+        if (record.rest_waits and growIntoRest(record, mapped)) return address;
+        if (moveToWaiting(record, mapped)) |moved| return moved;
+        beforeMapping(mapped - record.bytes);
+    }
     const before = record.bytes;
-    if (mapped == before) return address;
-    if (mapped > before) beforeMapping(mapped - before);
     switch (os.resizeInPlace(address, before, mapped)) {
         .done => {
             setBytes(record, mapped);
@@ -214,6 +273,28 @@ pub fn resize(address: usize, bytes: usize) ?usize {
     record.address = target;
     enter(record);
     setBytes(record, mapped);
+    return target;
+}
+
+/// Whether the block holds `bytes` now. If not, it has what there was.
+fn growIntoRest(record: *Record, bytes: usize) bool {
+    record.rest_waits = false;
+    const rest = cache.takeRest(record.address + record.bytes, .any) orelse return false;
+    const wanted = bytes - record.bytes;
+    record.bytes += @min(wanted, rest.bytes());
+    if (rest.bytes() > wanted) leaveRest(record, rest.restBehind(wanted));
+    return record.bytes == bytes;
+}
+
+/// Copies a block that grows to the start of a mapping that waits and is at least half as large again: one page of those
+/// that it grows into costs more than two that are copied.
+fn moveToWaiting(record: *Record, bytes: usize) ?usize {
+    const before = record.bytes;
+    if (before > copied_bytes_max) return null;
+    const mapping = cache.takeAtLeast(@max(bytes, before + before / 2)) orelse return null;
+    const target = firstPartOf(mapping, bytes);
+    @memcpy(@as([*]u8, @ptrFromInt(target))[0..before], @as([*]const u8, @ptrFromInt(record.address)));
+    free(record.address);
     return target;
 }
 
