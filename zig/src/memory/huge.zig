@@ -356,6 +356,8 @@ fn roundUp(bytes: usize) ?usize {
 
 test "huge: blocks are aligned, zero, keep their contents when they grow, and go back" {
     try std.testing.expect(page_map.start());
+    // What waits is not zero.
+    _ = purge();
     const before = count();
     var address = allocate(3 << 20, 16 << 20).?.address;
     try std.testing.expectEqual(0, address % (16 << 20));
@@ -509,17 +511,180 @@ test "huge: memory that waits is given up where the system refuses more" {
     try std.testing.expect(page_map.start());
     defer os.refusal = .{};
     _ = purge();
-    free(allocate(6 << 20, 1).?.address);
-    const address = allocate(2 << 20, 1).?.address;
+    free(allocate(3 << 20, 1).?.address);
+    const address = allocate(8 << 20, 1).?.address;
+    try std.testing.expectEqual(3 << 20, count().cached_bytes);
     // Growing in place is refused, and then the first target of a move.
     os.refusal = .{ .refuse_from = 1, .refuse_count = 2 };
-    const moved = resize(address, 3 << 20);
+    const moved = resize(address, 9 << 20);
     os.refusal = .{};
     try std.testing.expect(moved != null);
     try std.testing.expectEqual(0, count().cached_bytes);
     // In quarantine nothing waits a second time.
     giveBack(moved.?);
     try std.testing.expectEqual(0, count().cached_bytes);
+}
+
+test "huge: a block that grows takes the start of a mapping that waits, and then the rest, without a system call" {
+    try std.testing.expect(page_map.start());
+    defer os.refusal = .{};
+    _ = purge();
+    cache.renew();
+    defer cache.renew();
+    os.clock_set = 1_000_000;
+    const start = count();
+    const waiting = allocate(20 << 20, 1).?.address;
+    const memory = @as([*]u8, @ptrFromInt(waiting))[0 .. 20 << 20];
+    // By `allocateToGrow`; by growing; and where nothing is left of the rest in the end.
+    for ([_]usize{ 0, 2 << 20 }) |first| for ([_]usize{ 19 << 20, 20 << 20 }) |last| {
+        const small = if (first == 0) 0 else small: {
+            const small = allocate(first, 1).?.address;
+            @memset(@as([*]u8, @ptrFromInt(small))[0..first], 0x5a);
+            break :small small;
+        };
+        @memset(memory, 0xa5);
+        free(waiting);
+        const calls = os.refusal.calls;
+        var bytes: usize = 3 << 20;
+        const address = if (first == 0) allocateToGrow(bytes).? else resize(small, bytes).?;
+        try std.testing.expectEqual(waiting, address);
+        if (first != 0) try std.testing.expect(std.mem.findNone(u8, memory[0..first], &.{0x5a}) == null);
+        while (bytes < last) {
+            try std.testing.expectEqual(bytes, usableBytes(address));
+            try std.testing.expectEqual(start.bytes + bytes, count().bytes);
+            try std.testing.expectEqual(start.blocks + 1, count().blocks);
+            try std.testing.expectEqual((20 << 20) - bytes + first, count().cached_bytes);
+            memory[bytes - 1] = 42;
+            bytes = @min(last, bytes + bytes / 2);
+            try std.testing.expectEqual(address, resize(address, bytes).?);
+            // The page that was there is there.
+            try std.testing.expectEqual(0xa5, memory[bytes - 1]);
+        }
+        // What is left is one with the block again.
+        free(address);
+        try std.testing.expectEqual((20 << 20) + first, count().cached_bytes);
+        try std.testing.expectEqual(waiting, allocate(20 << 20, 1).?.address);
+        try std.testing.expectEqual(calls, os.refusal.calls);
+        _ = purge();
+    };
+
+    // The rest goes when its time has come, though the block stays; and where more is to be mapped.
+    for ([_]enum { time, mapping }{ .time, .mapping }) |reason| {
+        free(if (reason == .time) waiting else allocate(20 << 20, 1).?.address);
+        const address = allocateToGrow(3 << 20).?;
+        try std.testing.expectEqual(17 << 20, count().cached_bytes);
+        switch (reason) {
+            .time => for (0..2) |_| {
+                os.clock_set.? += 500;
+                age();
+            },
+            .mapping => giveBack(allocate(30 << 20, 1).?.address),
+        }
+        try std.testing.expectEqual(0, count().cached_bytes);
+        try std.testing.expectEqual(start.bytes + (3 << 20), count().bytes);
+        @as(*u64, @ptrFromInt(address)).* = 42;
+        const grown = resize(address, 5 << 20).?;
+        try std.testing.expectEqual(42, @as(*u64, @ptrFromInt(grown)).*);
+        giveBack(grown);
+    }
+
+    // A rest that a tick has seen does not wait anew with its block, and one that is too small is taken all the same.
+    free(allocate(20 << 20, 1).?.address);
+    var address = allocateToGrow(3 << 20).?;
+    os.clock_set.? += 500;
+    age();
+    free(address);
+    os.clock_set.? += 500;
+    age();
+    try std.testing.expectEqual(3 << 20, count().cached_bytes);
+    try std.testing.expectEqual(address, allocate(3 << 20, 1).?.address);
+    free(address);
+    address = allocateToGrow(2 << 20).?;
+    try std.testing.expectEqual(1 << 20, count().cached_bytes);
+    const grown = resize(address, 9 << 20).?;
+    try std.testing.expectEqual(0, count().cached_bytes);
+    giveBack(grown);
+    try std.testing.expectEqual(start, count());
+}
+
+test "huge: blocks that grow and shrink at random hold what was written, and their bytes and what waits are all there is" {
+    try std.testing.expect(page_map.start());
+    defer os.refusal = .{};
+    _ = purge();
+    cache.renew();
+    defer cache.renew();
+    os.clock_set = 1_000_000;
+    const start = count();
+    var random_source = std.Random.DefaultPrng.init(std.testing.random_seed);
+    const random = random_source.random();
+    const Model = struct {
+        address: usize = 0,
+        bytes: usize = 0,
+
+        /// Of `bytes` that were filled: a word at the start and one at each granule's end, as far as `reach`.
+        fn expectHolds(model: @This(), bytes: usize, reach: usize) !void {
+            const words: [*]const usize = @ptrFromInt(model.address);
+            try std.testing.expectEqual(bytes, words[0]);
+            var at = geometry.granule_bytes;
+            while (at <= @min(bytes, reach)) : (at += geometry.granule_bytes) {
+                try std.testing.expectEqual(bytes + at, words[at / 8 - 1]);
+            }
+        }
+
+        fn fill(model: @This()) void {
+            const words: [*]usize = @ptrFromInt(model.address);
+            words[0] = model.bytes;
+            var at = geometry.granule_bytes;
+            while (at <= model.bytes) : (at += geometry.granule_bytes) words[at / 8 - 1] = model.bytes + at;
+        }
+    };
+    var models: [6]Model = @splat(.{});
+    for (0..4_000) |_| {
+        os.clock_set.? += random.uintLessThan(usize, 60);
+        age();
+        os.refusal = if (random.uintLessThan(usize, 10) > 0) .{} else .{
+            .refuse_from = 1 + random.uintLessThan(usize, 3),
+            .refuse_count = 1 + random.uintLessThan(usize, 3),
+        };
+        const model = &models[random.uintLessThan(usize, models.len)];
+        const granules = random.intRangeAtMost(usize, 17, if (random.boolean()) 60 else 500);
+        const bytes = granules * geometry.granule_bytes;
+        if (model.bytes == 0) {
+            const address = if (random.boolean()) allocateToGrow(bytes) else if (allocate(bytes, 1)) |mapping| mapping.address else null;
+            if (address) |present| model.* = .{ .address = present, .bytes = bytes };
+            os.refusal = .{};
+            // It may be larger, by up to an eighth.
+            if (address) |present| model.bytes = usableBytes(present);
+        } else if (random.uintLessThan(usize, 3) == 0) {
+            try model.expectHolds(model.bytes, model.bytes);
+            free(model.address);
+            model.* = .{};
+        } else {
+            const before = model.bytes;
+            if (resize(model.address, bytes)) |address| model.address = address;
+            os.refusal = .{};
+            model.bytes = usableBytes(model.address);
+            // A block that could not shrink may have lost what it was to lose.
+            try model.expectHolds(before, bytes);
+        }
+        os.refusal = .{};
+        if (model.bytes > 0) model.fill();
+        var in_use: usize = 0;
+        var blocks: usize = 0;
+        for (models) |each| {
+            in_use += each.bytes;
+            blocks += @intFromBool(each.bytes > 0);
+        }
+        try std.testing.expectEqual(start.bytes + in_use, count().bytes);
+        try std.testing.expectEqual(start.blocks + blocks, count().blocks);
+    }
+    for (models) |model| if (model.bytes > 0) {
+        try model.expectHolds(model.bytes, model.bytes);
+        free(model.address);
+    };
+    _ = purge();
+    space.retry();
+    try std.testing.expectEqual(start, count());
 }
 
 test "huge: a block of which the program changed a part cannot be moved as one, and nothing is left behind" {

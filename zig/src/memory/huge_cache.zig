@@ -361,6 +361,44 @@ test "huge_cache: a mapping serves requests down to an eighth less, the closest 
     try std.testing.expectEqual(Held{}, held());
 }
 
+test "huge_cache: a rest is taken by where it starts alone, and keeps the time of the whole" {
+    renew();
+    defer renewWithout();
+    const mapped = 1 << 40;
+    const whole = pretend(0, 80);
+    os.clock_set = 1_000;
+    try std.testing.expectEqual(.kept, put(whole, mapped));
+    try std.testing.expectEqual(null, takeAtLeast(81 << 16));
+    try std.testing.expectEqual(whole, takeAtLeast(20 << 16).?);
+    const rest = whole.restBehind(20 << 16);
+    try std.testing.expectEqual(whole.address() + (20 << 16), rest.address());
+    try std.testing.expectEqual(60 << 16, rest.bytes());
+    try std.testing.expectEqual(.kept, put(rest, mapped));
+    try std.testing.expectEqual(Held{ .blocks = 0, .bytes = 60 << 16 }, held());
+    // No block is made of it.
+    try std.testing.expectEqual(null, takeFirst(60 << 16));
+    try std.testing.expectEqual(null, take(60 << 16, 1));
+    try std.testing.expectEqual(null, takeNear(60 << 16));
+    try std.testing.expectEqual(null, takeAtLeast(1 << 16));
+    try std.testing.expectEqual(null, takeRest(whole.address(), .any));
+    try std.testing.expectEqual(rest, takeRest(rest.address(), .fresh).?);
+    try std.testing.expectEqual(null, takeRest(rest.address(), .any));
+
+    try std.testing.expectEqual(.kept, put(rest, mapped));
+    Dropped.count = 0;
+    os.clock_set = 1_500;
+    tick(mapped, Dropped.drop);
+    try std.testing.expectEqual(null, takeRest(rest.address(), .fresh));
+    const seen = takeRest(rest.address(), .any).?;
+    const less = seen.restBehind(10 << 16);
+    try std.testing.expectEqual(rest.address() + (10 << 16), less.address());
+    try std.testing.expectEqual(.kept, put(less, mapped));
+    try std.testing.expectEqual(0, Dropped.count);
+    os.clock_set = 2_000;
+    tick(mapped, Dropped.drop);
+    try std.testing.expectEqualSlices(Mapping, &.{less}, Dropped.list[0..Dropped.count]);
+}
+
 test "huge_cache: random mappings come and go as in a model, within the budget and a second" {
     renew();
     defer renewWithout();
