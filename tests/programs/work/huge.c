@@ -64,6 +64,33 @@ static void leaves(void) {
   }
 }
 
+// What waits behind a block that grew into the place of another leaves, and the block stays.
+static void rests_leave(void) {
+  be_busy();
+  size_t before = resident();
+  char *whole = touched(64 * mebi);
+  char *block = touched(mebi);
+  free(whole);
+  block = realloc(block, 2 * mebi);
+  if (block != whole) fail("the block did not grow into what waited");
+  block = realloc(block, 20 * mebi);
+  if (block != whole) fail("the block did not grow where it lay");
+  block[20 * mebi - 1] = 42;
+  if (resident() < before + 60 * mebi) fail("the pages did not wait");
+  struct mallinfo2 info = mallinfo2();
+  if (info.hblkhd != 20 * mebi || info.keepcost < 44 * mebi) fail("what waits is not shown as free");
+  double start = seconds();
+  while (resident() > before + 28 * mebi) {
+    if (seconds() - start > 60) fail("%zu more bytes are resident for ever", resident() - before);
+    be_busy();
+    usleep(20000);
+  }
+  block = realloc(block, 30 * mebi);
+  for (size_t at = 0; at < mebi; at += page) if (block[at] != 1) fail("the block lost what was written");
+  if (block[20 * mebi - 1] != 42) fail("the block lost its end");
+  free(block);
+}
+
 static void leaves_when_asked(void) {
   size_t before = resident();
   free(touched(64 * mebi));
@@ -93,6 +120,14 @@ static void *work(void *argument) {
     int at = rand_r(&seed) % 4;
     if (blocks[at] != NULL) {
       size_t size = malloc_usable_size(blocks[at]);
+      if (rand_r(&seed) % 2 == 0) {
+        size_t wanted = size + rand_r(&seed) % (4 * mebi);
+        blocks[at] = realloc(blocks[at], wanted);
+        if (blocks[at] == NULL) fail("no memory");
+        if (*(unsigned *)(blocks[at] + size - 4) != mark + (unsigned)at) fail("growing lost the end of a block");
+        size = malloc_usable_size(blocks[at]);
+        *(unsigned *)(blocks[at] + size - 4) = mark + (unsigned)at;
+      }
       if (*(unsigned *)blocks[at] != mark + (unsigned)at) fail("another wrote the start of a block");
       if (*(unsigned *)(blocks[at] + size - 4) != mark + (unsigned)at) fail("another wrote the end of a block");
       free(blocks[at]);
@@ -132,9 +167,10 @@ static void threads(void) {
 int main(int count, char **arguments) {
   const char *what = count == 2 ? arguments[1] : "";
   if (strcmp(what, "leaves") == 0) leaves();
+  else if (strcmp(what, "rests-leave") == 0) rests_leave();
   else if (strcmp(what, "leaves-when-asked") == 0) leaves_when_asked();
   else if (strcmp(what, "leaves-at-once") == 0) leaves_at_once();
   else if (strcmp(what, "threads") == 0) threads();
-  else fail("huge: WHAT must be leaves, leaves-when-asked, leaves-at-once or threads");
+  else fail("huge: WHAT must be leaves, rests-leave, leaves-when-asked, leaves-at-once or threads");
   puts("as it should be");
 }

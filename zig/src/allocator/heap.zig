@@ -268,39 +268,75 @@ inline fn isChecked() bool {
 /// `block` is as it was then. `size` is not 0.
 pub fn resize(block: *anyopaque, size: usize) ?[*]u8 {
     const address = @intFromPtr(block);
+    const heap = thread_slot.get();
+    if (heap.view.covers(address)) {
+        const entry = heap.view.coveredEntry(address);
+        if (entry -% 1 < size_class.count) return resizeSmall(heap, address, entry, size);
+    }
+    return resizeSlow(address, size);
+}
+
+/// A block of a class.
+inline fn resizeSmall(heap: *Heap, address: usize, class: Class, size: usize) ?[*]u8 {
+    const block: [*]u8 = @ptrFromInt(address);
+    const usable = size_class.blockBytes(class);
+    expectInUse(heap, address, class);
+    if (stays(size, usable)) return block;
+    const moved = allocateToGrow(size) orelse return if (size <= usable) block else null;
+    const kept = @min(size, usable) - @intFromBool(canary.is(.realloc_short));
+    @memcpy(moved[0..kept], block[0..kept]);
+    if (!heap.magazines[class].push(address)) freeSlow(address, heap);
+    return moved;
+}
+
+/// A block that would be under half full moves to a smaller one.
+inline fn stays(size: usize, usable: usize) bool {
+    return size <= usable and (size > usable / 2 or usable <= geometry.alignment_default);
+}
+
+/// The block has no class, or lies in memory that the heap does not look at, or the thread has no heap.
+noinline fn resizeSlow(address: usize, size: usize) ?[*]u8 {
     if (isChecked()) return check.resize(address, size);
+    const block: [*]u8 = @ptrFromInt(address);
     const entry = page_map.entry(address);
-    const usable = blockBytes(address);
-    if (usable == 0) return null;
-    if (entry <= size_class.count) expectInUse(address, entry);
-    const in_place = switch (entry) {
-        // One that goes up and down across the limit stays what it is.
-        page_map.huge => size > geometry.large_bytes_max / 2,
-        page_map.large => size > geometry.small_bytes_max and size <= geometry.large_bytes_max,
-        // A block that would be under half full moves to a smaller one.
-        else => size <= usable and (size > usable / 2 or usable <= geometry.alignment_default),
-    };
-    if (in_place) switch (entry) {
+    switch (entry) {
+        size_class.none => {
+            stray.refuse(address);
+            return null;
+        },
         page_map.huge => {
             if (size > geometry.request_bytes_max) return null;
-            if (huge.resize(address, size)) |moved| return @ptrFromInt(moved);
-            if (size <= usable) return @ptrCast(block);
+            // One that goes up and down across the limit stays what it is.
+            if (size > geometry.large_bytes_max / 2) {
+                if (huge.resize(address, size)) |moved| return @ptrFromInt(moved);
+                if (size <= huge.usableBytes(address)) return block;
+            }
         },
-        page_map.large => if (large.resize(address, size)) return @ptrCast(block),
-        else => return @ptrCast(block),
-    };
-    const moved = allocate(size) orelse return if (size <= usable) @ptrCast(block) else null;
+        page_map.large => if (size > geometry.small_bytes_max and size <= geometry.large_bytes_max) {
+            if (large.resize(address, size)) return block;
+        },
+        else => return resizeSmall(thread_slot.get(), address, entry, size),
+    }
+    const usable = blockBytes(address);
+    const moved = allocateToGrow(size) orelse return if (size <= usable) block else null;
     const kept = @min(size, usable) - @intFromBool(canary.is(.realloc_short));
-    @memcpy(moved[0..kept], @as([*]const u8, @ptrCast(block))[0..kept]);
+    @memcpy(moved[0..kept], block[0..kept]);
     free(block);
     return moved;
 }
 
+fn allocateToGrow(size: usize) ?[*]u8 {
+    if (size > geometry.large_bytes_max) {
+        if (huge.allocateToGrow(size)) |address| return @ptrFromInt(address);
+    }
+    return allocate(size);
+}
+
 /// A block that stays where it is meets no flush, which would notice.
-fn expectInUse(address: usize, class: Class) void {
+inline fn expectInUse(heap: *const Heap, address: usize, class: Class) void {
+    if (heap.magazines[class].newest() == address) freedTwice(address, class);
     const superslab = registry.find(superslabs.Superslab, address).?;
     superslab.slabOf(address).expectInUse(address);
-    if (thread_slot.get().magazines[class].newest() == address) freedTwice(address, class);
 }
 
 noinline fn freedTwice(address: usize, class: Class) noreturn {

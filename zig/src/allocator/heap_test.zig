@@ -403,6 +403,23 @@ test "heap: a large block grows where it lies as long as what lies behind it is 
     superslabs.verify();
 }
 
+test "heap: a block that outgrows a run goes to the start of a mapping that waits, and grows there" {
+    heap.flushMagazines();
+    defer heap.flushMagazines();
+    const waiting = heap.allocate(16 << 20).?;
+    heap.free(waiting);
+    var block = heap.allocate(geometry.large_bytes_max).?;
+    @memset(block[0..geometry.large_bytes_max], 0x5a);
+    for ([_]usize{ 2 << 20, 5 << 20, 16 << 20 }) |bytes| {
+        block = heap.resize(block, bytes).?;
+        try std.testing.expectEqual(waiting, block);
+        try std.testing.expectEqual(bytes, heap.usableBytes(block));
+        try std.testing.expectEqual((16 << 20) - bytes, stats.gather().huge_cached_bytes);
+    }
+    try std.testing.expect(std.mem.findNone(u8, block[0..geometry.large_bytes_max], &.{0x5a}) == null);
+    heap.free(block);
+}
+
 test "heap: a mapping that is remapped to less gives its tail back, through the Zig door too" {
     const before = stats.gather().huge_bytes;
     const block = try hakmem.allocator.alloc(u8, 64 << 20);

@@ -5,7 +5,10 @@
 //! record says that it is free, and the page map and the registry stay as they are.
 //!
 //! Growing first tries the place where the block lies, then moves its pages into aligned space mapped for it:
-//! nothing is copied. A block fresh from the OS reads as zero.
+//! nothing is copied. A small block that grows is copied to the start of a mapping that waits and is much larger. What
+//! is behind waits on, and the block grows into it: without a call of the system, and into pages that are there.
+//!
+//! A block fresh from the OS reads as zero.
 
 const std = @import("std");
 const geometry = @import("../numbers/geometry.zig");
@@ -26,6 +29,8 @@ const Record = struct {
     address: usize,
     bytes: usize,
     is_free: bool,
+    /// Behind it there may be a rest that waits.
+    rest_waits: bool = false,
 };
 
 pub const Counts = struct {
@@ -56,9 +61,31 @@ pub inline fn allocateAgain(bytes: usize) ?usize {
     return reused(mapping).address;
 }
 
+/// For contents that have outgrown another block, and may go on to grow: a mapping that waits, or its first part where
+/// it is larger. Null where `allocate` must be asked.
+pub fn allocateToGrow(bytes: usize) ?usize {
+    return firstPartOf(cache.takeAtLeast(bytes) orelse return null, roundUp(bytes).?);
+}
+
+fn firstPartOf(mapping: cache.Mapping, bytes: usize) usize {
+    const address = reused(mapping).address;
+    if (bytes < mapping.bytes()) {
+        const record = recordOf(address);
+        record.bytes = bytes;
+        leaveRest(record, mapping.restBehind(bytes));
+    }
+    return address;
+}
+
+/// What lies behind the block waits on.
+fn leaveRest(record: *Record, rest: cache.Mapping) void {
+    record.rest_waits = cache.put(rest, mapped_bytes.load(.monotonic) -| rest.bytes()) == .kept;
+    if (!record.rest_waits) drop(rest);
+}
+
 fn reused(mapping: cache.Mapping) space.Mapping {
     const record = registry.find(Record, mapping.address()).?;
-    assert(record.is_free);
+    assert(record.is_free and record.bytes == mapping.bytes());
     record.is_free = false;
     return .{ .address = mapping.address(), .zeroed = false };
 }
@@ -92,6 +119,8 @@ noinline fn allocateNear(bytes: usize) ?space.Mapping {
 /// Up to this size a used block is cleared where one must read as zero; a larger one gives its pages back. Clearing
 /// makes every page resident, which a program that asks for much and touches little does not want.
 const cleared_bytes_max = 4 << 20;
+/// Up to this size a block that grows is copied to a mapping that waits, for the same reason.
+const copied_bytes_max = 4 << 20;
 
 /// A mapping of `bytes`, which are whole granules, from the OS.
 pub noinline fn allocateAnew(bytes: usize, alignment: usize) ?space.Mapping {
@@ -118,14 +147,30 @@ fn beforeMapping(bytes: usize) void {
 
 pub noinline fn free(address: usize) void {
     const record = recordOf(address);
+    if (record.rest_waits or record.bytes > cache.Mapping.bytes_max) return freeUnusual(record);
     const mapping: cache.Mapping = .of(address, record.bytes);
     record.is_free = true;
-    if (!cache.putFirst(mapping, mapped_bytes.load(.monotonic))) freeSlow(mapping);
+    if (!cache.putFirst(mapping, mapped_bytes.load(.monotonic))) freeSlow(mapping, 0);
 }
 
-noinline fn freeSlow(mapping: cache.Mapping) void {
+/// The block has a rest behind it, which is joined to it again unless it is about to go; or it is too large to wait.
+noinline fn freeUnusual(record: *Record) void {
+    @branchHint(.unlikely);
+    if (record.bytes > cache.Mapping.bytes_max) return dropBlock(record);
+    var joined: usize = 0;
+    if (cache.takeRest(record.address + record.bytes, .fresh)) |rest| {
+        joined = rest.bytes();
+        record.bytes += joined;
+        record.rest_waits = false;
+    }
+    record.is_free = true;
+    freeSlow(.of(record.address, record.bytes), joined);
+}
+
+/// `unused` of its bytes were not in use.
+noinline fn freeSlow(mapping: cache.Mapping, unused: usize) void {
     age();
-    while (true) switch (cache.put(mapping, mapped_bytes.load(.monotonic))) {
+    while (true) switch (cache.put(mapping, mapped_bytes.load(.monotonic) -| unused)) {
         .kept => return,
         .too_large => return drop(mapping),
         .no_room => drop(cache.takeAny() orelse return drop(mapping)),
@@ -134,7 +179,7 @@ noinline fn freeSlow(mapping: cache.Mapping) void {
 
 /// As `free`, but the mapping goes back at once.
 pub fn giveBack(address: usize) void {
-    drop(.of(address, recordOf(address).bytes));
+    dropBlock(recordOf(address));
 }
 
 /// Gives back what waits. Returns the bytes.
@@ -156,14 +201,24 @@ noinline fn ageSlow() void {
     cache.tick(mapped_bytes.load(.monotonic), drop);
 }
 
-/// Unmaps a block that nobody else can reach.
+/// Unmaps what was taken from the cache.
 fn drop(mapping: cache.Mapping) void {
-    const record = registry.find(Record, mapping.address()).?;
+    if (mapping.is_rest) return unmap(mapping.address(), mapping.bytes());
+    dropBlock(registry.find(Record, mapping.address()).?);
+}
+
+/// Unmaps a block that nobody else can reach.
+fn dropBlock(record: *Record) void {
+    const address, const bytes = .{ record.address, record.bytes };
     leave(record);
     giveRecord(record);
     _ = mapped_blocks.fetchAdd(-%@as(usize, 1), .monotonic);
-    _ = mapped_bytes.fetchAdd(-%mapping.bytes(), .monotonic);
-    space.giveBack(mapping.address(), mapping.bytes());
+    unmap(address, bytes);
+}
+
+fn unmap(address: usize, bytes: usize) void {
+    _ = mapped_bytes.fetchAdd(-%bytes, .monotonic);
+    space.giveBack(address, bytes);
 }
 
 pub const Peek = struct { bytes: usize, is_free: bool };
@@ -179,14 +234,18 @@ pub fn usableBytes(address: usize) usize {
     return recordOf(address).bytes;
 }
 
-/// Makes the block hold `bytes`, without copying. Returns where it lies then; null when that cannot be had,
-/// and the block is as it was.
+/// Makes the block hold `bytes`. Returns where it lies then; null when that cannot be had, and the block is as it was,
+/// but may hold more.
 pub fn resize(address: usize, bytes: usize) ?usize {
     const record = recordOf(address);
     const mapped = roundUp(bytes) orelse return null;
+    if (mapped == record.bytes) return address;
+    if (mapped > record.bytes) {
+        if (record.rest_waits and growIntoRest(record, mapped)) return address;
+        if (moveToWaiting(record, mapped)) |moved| return moved;
+        beforeMapping(mapped - record.bytes);
+    }
     const before = record.bytes;
-    if (mapped == before) return address;
-    if (mapped > before) beforeMapping(mapped - before);
     switch (os.resizeInPlace(address, before, mapped)) {
         .done => {
             setBytes(record, mapped);
@@ -216,6 +275,28 @@ pub fn resize(address: usize, bytes: usize) ?usize {
     record.address = target;
     enter(record);
     setBytes(record, mapped);
+    return target;
+}
+
+/// Whether the block holds `bytes` now. If not, it has what there was.
+fn growIntoRest(record: *Record, bytes: usize) bool {
+    record.rest_waits = false;
+    const rest = cache.takeRest(record.address + record.bytes, .any) orelse return false;
+    const wanted = bytes - record.bytes;
+    record.bytes += @min(wanted, rest.bytes());
+    if (rest.bytes() > wanted) leaveRest(record, rest.restBehind(wanted));
+    return record.bytes == bytes;
+}
+
+/// Copies a block that grows to the start of a mapping that waits and is at least half as large again: one page of those
+/// that it grows into costs more than two that are copied.
+fn moveToWaiting(record: *Record, bytes: usize) ?usize {
+    const before = record.bytes;
+    if (before > copied_bytes_max) return null;
+    const mapping = cache.takeAtLeast(@max(bytes, before + before / 2)) orelse return null;
+    const target = firstPartOf(mapping, bytes);
+    @memcpy(@as([*]u8, @ptrFromInt(target))[0..before], @as([*]const u8, @ptrFromInt(record.address)));
+    free(record.address);
     return target;
 }
 
@@ -277,6 +358,8 @@ fn roundUp(bytes: usize) ?usize {
 
 test "huge: blocks are aligned, zero, keep their contents when they grow, and go back" {
     try std.testing.expect(page_map.start());
+    // What waits is not zero.
+    _ = purge();
     const before = count();
     var address = allocate(3 << 20, 16 << 20).?.address;
     try std.testing.expectEqual(0, address % (16 << 20));
@@ -430,17 +513,186 @@ test "huge: memory that waits is given up where the system refuses more" {
     try std.testing.expect(page_map.start());
     defer os.refusal = .{};
     _ = purge();
-    free(allocate(6 << 20, 1).?.address);
-    const address = allocate(2 << 20, 1).?.address;
+    free(allocate(3 << 20, 1).?.address);
+    const address = allocate(8 << 20, 1).?.address;
+    try std.testing.expectEqual(3 << 20, count().cached_bytes);
     // Growing in place is refused, and then the first target of a move.
     os.refusal = .{ .refuse_from = 1, .refuse_count = 2 };
-    const moved = resize(address, 3 << 20);
+    const moved = resize(address, 9 << 20);
     os.refusal = .{};
     try std.testing.expect(moved != null);
     try std.testing.expectEqual(0, count().cached_bytes);
     // In quarantine nothing waits a second time.
     giveBack(moved.?);
     try std.testing.expectEqual(0, count().cached_bytes);
+}
+
+test "huge: a block that grows takes the start of a mapping that waits, and then the rest, without a system call" {
+    try std.testing.expect(page_map.start());
+    defer os.refusal = .{};
+    _ = purge();
+    cache.renew();
+    defer {
+        _ = purge();
+        cache.renew();
+    }
+    os.clock_set = 1_000_000;
+    const start = count();
+    const waiting = allocate(20 << 20, 1).?.address;
+    const memory = @as([*]u8, @ptrFromInt(waiting))[0 .. 20 << 20];
+    // By `allocateToGrow`; by growing; and where nothing is left of the rest in the end.
+    for ([_]usize{ 0, 2 << 20 }) |first| for ([_]usize{ 19 << 20, 20 << 20 }) |last| {
+        const small = if (first == 0) 0 else small: {
+            const small = allocate(first, 1).?.address;
+            @memset(@as([*]u8, @ptrFromInt(small))[0..first], 0x5a);
+            break :small small;
+        };
+        @memset(memory, 0xa5);
+        free(waiting);
+        const calls = os.refusal.calls;
+        var bytes: usize = 3 << 20;
+        const address = if (first == 0) allocateToGrow(bytes).? else resize(small, bytes).?;
+        try std.testing.expectEqual(waiting, address);
+        if (first != 0) try std.testing.expect(std.mem.findNone(u8, memory[0..first], &.{0x5a}) == null);
+        while (bytes < last) {
+            try std.testing.expectEqual(bytes, usableBytes(address));
+            try std.testing.expectEqual(start.bytes + bytes, count().bytes);
+            try std.testing.expectEqual(start.blocks + 1, count().blocks);
+            try std.testing.expectEqual((20 << 20) - bytes + first, count().cached_bytes);
+            memory[bytes - 1] = 42;
+            bytes = @min(last, bytes + bytes / 2);
+            try std.testing.expectEqual(address, resize(address, bytes).?);
+            // The page that was there is there.
+            try std.testing.expectEqual(0xa5, memory[bytes - 1]);
+        }
+        // What is left is one with the block again.
+        free(address);
+        try std.testing.expectEqual((20 << 20) + first, count().cached_bytes);
+        try std.testing.expectEqual(waiting, allocate(20 << 20, 1).?.address);
+        try std.testing.expectEqual(calls, os.refusal.calls);
+        _ = purge();
+    };
+
+    // The rest goes when its time has come, though the block stays; and where more is to be mapped.
+    for ([_]enum { time, mapping }{ .time, .mapping }) |reason| {
+        free(if (reason == .time) waiting else allocate(20 << 20, 1).?.address);
+        const address = allocateToGrow(3 << 20).?;
+        try std.testing.expectEqual(17 << 20, count().cached_bytes);
+        switch (reason) {
+            .time => for (0..2) |_| {
+                os.clock_set.? += 500;
+                age();
+            },
+            .mapping => giveBack(allocate(30 << 20, 1).?.address),
+        }
+        try std.testing.expectEqual(0, count().cached_bytes);
+        try std.testing.expectEqual(start.bytes + (3 << 20), count().bytes);
+        @as(*u64, @ptrFromInt(address)).* = 42;
+        const grown = resize(address, 5 << 20).?;
+        try std.testing.expectEqual(42, @as(*u64, @ptrFromInt(grown)).*);
+        giveBack(grown);
+    }
+
+    // A rest that a tick has seen does not wait anew with its block, and one that is too small is taken all the same.
+    free(allocate(20 << 20, 1).?.address);
+    var address = allocateToGrow(3 << 20).?;
+    os.clock_set.? += 500;
+    age();
+    free(address);
+    os.clock_set.? += 500;
+    age();
+    try std.testing.expectEqual(3 << 20, count().cached_bytes);
+    try std.testing.expectEqual(address, allocate(3 << 20, 1).?.address);
+    free(address);
+    address = allocateToGrow(2 << 20).?;
+    try std.testing.expectEqual(1 << 20, count().cached_bytes);
+    const grown = resize(address, 9 << 20).?;
+    try std.testing.expectEqual(0, count().cached_bytes);
+    giveBack(grown);
+    try std.testing.expectEqual(start, count());
+}
+
+test "huge: blocks that grow and shrink at random hold what was written, and their bytes and what waits are all there is" {
+    try std.testing.expect(page_map.start());
+    defer os.refusal = .{};
+    _ = purge();
+    cache.renew();
+    defer {
+        _ = purge();
+        cache.renew();
+    }
+    os.clock_set = 1_000_000;
+    const start = count();
+    var random_source = std.Random.DefaultPrng.init(std.testing.random_seed);
+    const random = random_source.random();
+    const Model = struct {
+        address: usize = 0,
+        bytes: usize = 0,
+
+        /// Of `bytes` that were filled: a word at the start and one at each granule's end, as far as `reach`.
+        fn expectHolds(model: @This(), bytes: usize, reach: usize) !void {
+            const words: [*]const usize = @ptrFromInt(model.address);
+            try std.testing.expectEqual(bytes, words[0]);
+            var at = geometry.granule_bytes;
+            while (at <= @min(bytes, reach)) : (at += geometry.granule_bytes) {
+                try std.testing.expectEqual(bytes + at, words[at / 8 - 1]);
+            }
+        }
+
+        fn fill(model: @This()) void {
+            const words: [*]usize = @ptrFromInt(model.address);
+            words[0] = model.bytes;
+            var at = geometry.granule_bytes;
+            while (at <= model.bytes) : (at += geometry.granule_bytes) words[at / 8 - 1] = model.bytes + at;
+        }
+    };
+    var models: [6]Model = @splat(.{});
+    for (0..4_000) |_| {
+        os.clock_set.? += random.uintLessThan(usize, 60);
+        age();
+        os.refusal = if (random.uintLessThan(usize, 10) > 0) .{} else .{
+            .refuse_from = 1 + random.uintLessThan(usize, 3),
+            .refuse_count = 1 + random.uintLessThan(usize, 3),
+        };
+        const model = &models[random.uintLessThan(usize, models.len)];
+        const granules = random.intRangeAtMost(usize, 17, if (random.boolean()) 60 else 500);
+        const bytes = granules * geometry.granule_bytes;
+        if (model.bytes == 0) {
+            const address = if (random.boolean()) allocateToGrow(bytes) else if (allocate(bytes, 1)) |mapping| mapping.address else null;
+            if (address) |present| model.* = .{ .address = present, .bytes = bytes };
+            os.refusal = .{};
+            // It may be larger, by up to an eighth.
+            if (address) |present| model.bytes = usableBytes(present);
+        } else if (random.uintLessThan(usize, 3) == 0) {
+            try model.expectHolds(model.bytes, model.bytes);
+            free(model.address);
+            model.* = .{};
+        } else {
+            const before = model.bytes;
+            if (resize(model.address, bytes)) |address| model.address = address;
+            os.refusal = .{};
+            model.bytes = usableBytes(model.address);
+            // A block that could not shrink may have lost what it was to lose.
+            try model.expectHolds(before, bytes);
+        }
+        os.refusal = .{};
+        if (model.bytes > 0) model.fill();
+        var in_use: usize = 0;
+        var blocks: usize = 0;
+        for (models) |each| {
+            in_use += each.bytes;
+            blocks += @intFromBool(each.bytes > 0);
+        }
+        try std.testing.expectEqual(start.bytes + in_use, count().bytes);
+        try std.testing.expectEqual(start.blocks + blocks, count().blocks);
+    }
+    for (models) |model| if (model.bytes > 0) {
+        try model.expectHolds(model.bytes, model.bytes);
+        free(model.address);
+    };
+    _ = purge();
+    space.retry();
+    try std.testing.expectEqual(start, count());
 }
 
 test "huge: a block of which the program changed a part cannot be moved as one, and nothing is left behind" {

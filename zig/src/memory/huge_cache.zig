@@ -4,6 +4,9 @@
 //! one there the reverse: no lock, so nobody waits for a thread that was stopped in here, and fork needs nothing. The
 //! word says all that is to be known of a mapping, so it does not matter whether the same one was there before.
 //!
+//! A mapping may serve a block that grows before it needs all of it. The rest waits on, as a word of its own, until the
+//! block takes it.
+//!
 //! What is kept is bounded in bytes and in time, and never adds to the most memory that the process held:
 //! - In bytes: `budget`.
 //! - In time: every half second of slow paths `tick` drops what it has seen before, so a mapping goes between half a
@@ -35,23 +38,41 @@ const tick_milliseconds = 500;
 pub const Mapping = packed struct(u64) {
     /// A tick has seen it.
     seen: bool = false,
-    number: u31,
-    granules: u32,
+    /// It has no record: it lies behind a block, which may grow into it.
+    is_rest: bool = false,
+    /// Where it starts.
+    granule: u32,
+    granules: u30,
+
+    /// A larger one cannot wait.
+    pub const bytes_max = std.math.maxInt(u30) << geometry.granule_shift;
 
     pub fn of(base: usize, size: usize) Mapping {
         assert(base & (geometry.superslab_bytes - 1) == 0 and size & (geometry.granule_bytes - 1) == 0);
         return .{
-            .number = @intCast(base >> geometry.superslab_shift),
+            .granule = @intCast(base >> geometry.granule_shift),
             .granules = @intCast(size >> geometry.granule_shift),
         };
     }
 
     pub fn address(mapping: Mapping) usize {
-        return @as(usize, mapping.number) << geometry.superslab_shift;
+        return @as(usize, mapping.granule) << geometry.granule_shift;
     }
 
     pub fn bytes(mapping: Mapping) usize {
         return @as(usize, mapping.granules) << geometry.granule_shift;
+    }
+
+    /// What is left behind its first `size` bytes, which go to a block. It waits no longer than all of it would have.
+    pub fn restBehind(mapping: Mapping, size: usize) Mapping {
+        assert(size < mapping.bytes());
+        const granules: u30 = @intCast(size >> geometry.granule_shift);
+        return .{
+            .seen = mapping.seen,
+            .is_rest = true,
+            .granule = mapping.granule + granules,
+            .granules = mapping.granules - granules,
+        };
     }
 
     fn word(mapping: Mapping) u64 {
@@ -71,6 +92,7 @@ var peak: atomic.Value(usize) = .init(0);
 /// The slot whose mapping goes next when there is room for no more.
 var hand: atomic.Value(usize) = .init(0);
 
+/// The bytes are those of blocks and rests.
 pub const Held = struct { blocks: usize = 0, bytes: usize = 0 };
 
 /// What waits, as of about now.
@@ -78,7 +100,7 @@ pub fn held() Held {
     var sum: Held = .{};
     for (&slots) |*slot| {
         const mapping: Mapping = @bitCast(slot.load(.monotonic));
-        sum.blocks += @intFromBool(mapping.granules != 0);
+        sum.blocks += @intFromBool(mapping.granules != 0 and !mapping.is_rest);
         sum.bytes += mapping.bytes();
     }
     return sum;
@@ -88,7 +110,7 @@ pub fn held() Held {
 /// that again and again without a look at the block.
 pub inline fn takeFirst(bytes: usize) ?Mapping {
     const mapping: Mapping = @bitCast(slots[0].load(.monotonic));
-    if (mapping.bytes() != bytes) return null;
+    if (mapping.bytes() != bytes or mapping.is_rest) return null;
     return if (exchange(&slots[0], mapping.word(), 0)) mapping else null;
 }
 
@@ -117,15 +139,34 @@ pub fn takeNear(bytes: usize) ?Mapping {
     return takeBetween(bytes / 2, bytes * 2, bytes, 1);
 }
 
+/// Takes the smallest mapping of at least `bytes`: for a caller who puts back what it needs not yet.
+pub fn takeAtLeast(bytes: usize) ?Mapping {
+    return takeBetween(bytes, std.math.maxInt(usize), bytes, 1);
+}
+
+pub const Age = enum { any, fresh };
+
+/// Takes the rest that starts at `address`; if `age` says so, only if no tick has seen it.
+pub fn takeRest(address: usize, age: Age) ?Mapping {
+    for (slots[0..reach.load(.monotonic)]) |*slot| {
+        const mapping: Mapping = @bitCast(slot.load(.monotonic));
+        if (!mapping.is_rest or mapping.address() != address) continue;
+        if (mapping.seen and age == .fresh) return null;
+        // Partner: the exchange in `put`. Where a tick has just seen it, it stays for the next call.
+        return if (exchange(slot, mapping.word(), 0)) mapping else null;
+    }
+    return null;
+}
+
 fn takeBetween(least: usize, most: usize, bytes: usize, alignment: usize) ?Mapping {
     while (true) {
-        var best: Mapping = .{ .number = 0, .granules = 0 };
+        var best: Mapping = .{ .granule = 0, .granules = 0 };
         var best_distance: usize = std.math.maxInt(usize);
         var best_slot: usize = undefined;
         for (slots[0..reach.load(.monotonic)], 0..) |*slot, number| {
             const mapping: Mapping = @bitCast(slot.load(.monotonic));
             const size = mapping.bytes();
-            if (size < least or size > most or mapping.address() & (alignment - 1) != 0) continue;
+            if (size < least or size > most or mapping.is_rest or mapping.address() & (alignment - 1) != 0) continue;
             const distance = if (size > bytes) size - bytes else bytes - size;
             if (distance >= best_distance) continue;
             best = mapping;
@@ -141,7 +182,8 @@ fn takeBetween(least: usize, most: usize, bytes: usize, alignment: usize) ?Mappi
 
 pub const Put = enum { kept, no_room, too_large };
 
-/// Puts a mapping there. `mapped` is the bytes of all huge blocks, in use or waiting, with this one.
+/// Puts a mapping there. `mapped` is the bytes of all huge blocks, in use or waiting, with this one as far as it was in
+/// use.
 pub fn put(mapping: Mapping, mapped: usize) Put {
     while (true) {
         const end = reach.load(.monotonic);
@@ -265,9 +307,9 @@ fn arm(now: usize) void {
 
 comptime {
     assert(@bitSizeOf(Mapping) == 64);
-    assert(geometry.superslab_number_count <= 1 << 31);
-    // No mapping is as large as all addresses.
     assert(geometry.granule_count <= 1 << 32);
+    // Whatever the budget is.
+    assert(geometry.request_bytes_max >> share_shift <= Mapping.bytes_max);
     assert(bytes_min / slot_count >= geometry.superslab_bytes);
 }
 
@@ -317,6 +359,44 @@ test "huge_cache: a mapping serves requests down to an eighth less, the closest 
     try std.testing.expectEqual(null, take(72 << 16, 1 << 34));
     try std.testing.expectEqual(pretend(1, 72), take(65 << 16, 1 << 33).?);
     try std.testing.expectEqual(Held{}, held());
+}
+
+test "huge_cache: a rest is taken by where it starts alone, and keeps the time of the whole" {
+    renew();
+    defer renewWithout();
+    const mapped = 1 << 40;
+    const whole = pretend(0, 80);
+    os.clock_set = 1_000;
+    try std.testing.expectEqual(.kept, put(whole, mapped));
+    try std.testing.expectEqual(null, takeAtLeast(81 << 16));
+    try std.testing.expectEqual(whole, takeAtLeast(20 << 16).?);
+    const rest = whole.restBehind(20 << 16);
+    try std.testing.expectEqual(whole.address() + (20 << 16), rest.address());
+    try std.testing.expectEqual(60 << 16, rest.bytes());
+    try std.testing.expectEqual(.kept, put(rest, mapped));
+    try std.testing.expectEqual(Held{ .blocks = 0, .bytes = 60 << 16 }, held());
+    // No block is made of it.
+    try std.testing.expectEqual(null, takeFirst(60 << 16));
+    try std.testing.expectEqual(null, take(60 << 16, 1));
+    try std.testing.expectEqual(null, takeNear(60 << 16));
+    try std.testing.expectEqual(null, takeAtLeast(1 << 16));
+    try std.testing.expectEqual(null, takeRest(whole.address(), .any));
+    try std.testing.expectEqual(rest, takeRest(rest.address(), .fresh).?);
+    try std.testing.expectEqual(null, takeRest(rest.address(), .any));
+
+    try std.testing.expectEqual(.kept, put(rest, mapped));
+    Dropped.count = 0;
+    os.clock_set = 1_500;
+    tick(mapped, Dropped.drop);
+    try std.testing.expectEqual(null, takeRest(rest.address(), .fresh));
+    const seen = takeRest(rest.address(), .any).?;
+    const less = seen.restBehind(10 << 16);
+    try std.testing.expectEqual(rest.address() + (10 << 16), less.address());
+    try std.testing.expectEqual(.kept, put(less, mapped));
+    try std.testing.expectEqual(0, Dropped.count);
+    os.clock_set = 2_000;
+    tick(mapped, Dropped.drop);
+    try std.testing.expectEqualSlices(Mapping, &.{less}, Dropped.list[0..Dropped.count]);
 }
 
 test "huge_cache: random mappings come and go as in a model, within the budget and a second" {

@@ -221,7 +221,7 @@ pub const Slab = extern struct {
 
     /// Ends the process where it can be told, without the lock, that the caller has no such block: its bit is set, it
     /// is no start of a block, or none was handed out there. Of a block in use none of that changes meanwhile.
-    pub fn expectInUse(slab: *const Slab, address: usize) void {
+    pub inline fn expectInUse(slab: *const Slab, address: usize) void {
         const shape = &size_class.shapes[slab.class];
         const block = shape.index(address - slab.base);
         if (block * @as(usize, shape.block_bytes) != address - slab.base) slab.blame(.interior_pointer, address);

@@ -69,6 +69,23 @@ fn tick() void {
     cache.tick(mapped, own);
 }
 
+/// Behind a block that begins to grow there is a rest.
+fn beginGrowing() !void {
+    try begin();
+    if (cache.put(pretend(0).restBehind(part), mapped) != .kept) explorer.fail("no room", .{});
+}
+
+const part = 1 << 16;
+
+/// Takes the rest, puts back all but its start, and takes that.
+fn grow() void {
+    const start = pretend(0).address() + part;
+    const rest = cache.takeRest(start, .any) orelse return;
+    explorer.writeData(&contents[0]);
+    if (cache.put(rest.restBehind(part), mapped) != .kept) explorer.fail("no room", .{});
+    own(cache.takeRest(start + part, .any) orelse return);
+}
+
 const exchanging: Scenario = .{
     .threads = &.{ freeAndAllocate, freeOther, take },
     .before = begin,
@@ -83,15 +100,23 @@ const ticking: Scenario = .{
     .preemptions = 2,
 };
 
+const growing: Scenario = .{
+    .threads = &.{ grow, freeOther, tick },
+    .before = beginGrowing,
+    .after = endTicking,
+    .preemptions = 2,
+};
+
 /// Nothing stays that no tick will drop.
 fn endTicking() !void {
-    if (cache.held().blocks > 0 and !cache.waits()) explorer.fail("a block waits for ever", .{});
+    if (cache.held().bytes > 0 and !cache.waits()) explorer.fail("a block waits for ever", .{});
     try end();
 }
 
 test "interleave: huge blocks that wait have one owner, who sees what the one before wrote" {
     try explorer.explore(exchanging, .{ .schedules_min = 5_000 });
     try explorer.explore(ticking, .{ .schedules_min = 2_000 });
+    try explorer.explore(growing, .{ .schedules_min = 2_000 });
 }
 
 test "interleave: huge blocks that wait, planted: a word taken in two steps" {
