@@ -3,6 +3,8 @@
 //! Pieces are powers of two from 64 bytes up, zeroed, aligned to 64, kept in free lists by size when given
 //! back. They lie in mappings of their own, away from every block, so that a block's overflow does not reach
 //! them. The first pieces come from a static area: a small process makes no mapping for its records.
+//! Whole pages of a free piece go back, all but the one that its link is in: together the arrays that a magazine has
+//! outgrown are as large as the one it has.
 
 const std = @import("std");
 const cost = @import("../platform/cost.zig");
@@ -46,7 +48,9 @@ pub fn allocate(bytes: usize) ?[*]align(64) u8 {
         cost.wrote(&free_lists[shift]);
         free_lists[shift] = piece.next;
         const memory: [*]align(64) u8 = @ptrCast(@alignCast(piece));
-        @memset(memory[0..piece_bytes], 0);
+        const zero = zeroPart(@intFromPtr(piece), piece_bytes);
+        @memset(memory[0..zero.start], 0);
+        @memset(memory[zero.end..piece_bytes], 0);
         return memory;
     }
     if (cursor == 0) {
@@ -67,9 +71,30 @@ pub fn allocate(bytes: usize) ?[*]align(64) u8 {
 
 /// Takes back what `allocate(bytes)` gave.
 pub fn free(memory: [*]align(64) u8, bytes: usize) void {
+    makeZero(@intFromPtr(memory), pieceBytes(bytes));
     lock.lock();
     defer lock.unlock();
     give(@intFromPtr(memory), shiftOf(bytes));
+}
+
+const Part = struct { start: usize, end: usize };
+
+/// The part of a free piece that is zero: its whole pages behind the link. Of a piece in the static area, none.
+fn zeroPart(address: usize, piece_bytes: usize) Part {
+    const none: Part = .{ .start = piece_bytes, .end = piece_bytes };
+    if (address -% @intFromPtr(&first_chunk) < first_chunk.len) return none;
+    const page_bytes = os.pageBytes();
+    if (piece_bytes < page_bytes) return none;
+    const start = std.mem.alignForward(usize, address + @sizeOf(FreePiece), page_bytes) - address;
+    const end_of_pages = std.mem.alignBackward(usize, address + piece_bytes, page_bytes) - address;
+    return if (start < end_of_pages) .{ .start = start, .end = end_of_pages } else none;
+}
+
+fn makeZero(address: usize, piece_bytes: usize) void {
+    const zero = zeroPart(address, piece_bytes);
+    if (zero.start == zero.end) return;
+    if (os.release(address + zero.start, zero.end - zero.start)) return;
+    @memset(@as([*]u8, @ptrFromInt(address))[zero.start..zero.end], 0);
 }
 
 fn give(address: usize, shift: u6) void {
@@ -134,4 +159,31 @@ test "metadata: a refused mapping gives null, and the next try succeeds" {
     const after = allocate(piece_bytes_max).?;
     free(after, piece_bytes_max);
     for (held[0..count]) |piece| free(piece, piece_bytes_max);
+}
+
+test "metadata: a free piece keeps one page, and is zero again even where the system keeps the others" {
+    defer os.refusal = .{};
+    const bytes = piece_bytes_max;
+    for ([_]usize{ 0, 1 }) |refuse_count| {
+        // The second lies behind a piece of 64 bytes, so its ends are in pages that it shares.
+        for ([_]bool{ false, true }) |behind_small| {
+            const small = if (behind_small) allocate(64) else null;
+            const piece = allocate(bytes).?;
+            @memset(piece[0..bytes], 1);
+            os.refusal = .{ .refuse_from = 1, .refuse_count = refuse_count };
+            free(piece, bytes);
+            os.refusal = .{};
+            var resident: usize = 0;
+            var page = std.mem.alignForward(usize, @intFromPtr(piece), os.pageBytes());
+            while (page + os.pageBytes() <= @intFromPtr(piece) + bytes) : (page += os.pageBytes()) {
+                resident += @intFromBool(os.isResident(page));
+            }
+            if (refuse_count == 0) try std.testing.expect(resident <= 1);
+            const again = allocate(bytes).?;
+            try std.testing.expectEqual(piece, again);
+            for (again[0..bytes]) |byte| if (byte != 0) return error.NotZero;
+            free(again, bytes);
+            if (small) |present| free(present, 64);
+        }
+    }
 }
