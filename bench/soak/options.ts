@@ -35,7 +35,7 @@ export const workloads: Readonly<Record<string, SoakWorkload>> = {
     threadsMost: 256,
   },
   "larson": {
-    summary: "threads replace 5,000 blocks of 8–1000 B and hand them on to new threads",
+    summary: "threads replace blocks of 8–1000 B and hand them on to new threads",
     threads: 2,
     threadsMost: 256,
   },
@@ -94,7 +94,7 @@ const shapes = {
 } as const satisfies Record<string, OptionShape>;
 
 const workloadHelp = Object.entries(workloads).map(([name, { summary }]) =>
-  `                        ${name.padEnd(13)} ${summary}`
+  `                        ${name.padEnd(12)} ${summary}`
 ).join("\n");
 
 /** The text of `./hak soak --help`. */
