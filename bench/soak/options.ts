@@ -35,17 +35,17 @@ export const workloads: Readonly<Record<string, SoakWorkload>> = {
     threadsMost: 256,
   },
   "larson": {
-    summary: "threads replace blocks of 8–1000 B and hand them on to new threads",
+    summary: "blocks of 8–1000 B replaced by threads that come and go",
     threads: 2,
     threadsMost: 256,
   },
   "xthread": {
-    summary: "threads exchange blocks of 16–1024 B: any frees what any allocated",
+    summary: "blocks of 16–1024 B exchanged by threads, freed by any",
     threads: 2,
     threadsMost: 256,
   },
   "medium": {
-    summary: "blocks of 1–100 KiB replaced in 64 slots at random, a byte a page touched",
+    summary: "blocks of 1–100 KiB replaced in 64 slots at random",
     threads: 1,
     threadsMost: 1,
   },
