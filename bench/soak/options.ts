@@ -128,8 +128,9 @@ What to write (besides the table on standard output):
 Ending early and going on:
   --state FILE        where each epoch is written as it ends (default ${defaults.state}); removed when
                       the soak is complete and its result is written
-  --resume FILE       go on with the soak of this state file: its allocators, options, seed and what is
-                      left of its minutes; --json, --csv and --html replace those that it began with
+  --resume FILE       go on with the soak of this state file: its allocators, options and seed, and
+                      what is left of its minutes; --json, --csv and --html replace those that it
+                      began with
   Ctrl-C shows and writes what was measured, marked as interrupted, and leaves the state file; so
   does a kill, which shows nothing. A process cannot be continued: --resume starts new ones, which
   are another life. Drift is reckoned in each life apart, the first epoch of each is dropped, and
