@@ -7,6 +7,8 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import type { Row, SoakReport } from "../bench/soak/schema.ts";
 import { digestOf, SoakState, type StateHead } from "../bench/soak/state.ts";
+import { buildIfNeeded } from "../cli/build.ts";
+import { binary } from "../cli/paths.ts";
 import { soak } from "./soak_support.ts";
 import {
   compile,
@@ -248,6 +250,13 @@ function driversLeft(): string[] {
   return found;
 }
 
+async function untilNoneLeft(): Promise<void> {
+  for (let waits = 0; driversLeft().length > 0; waits++) {
+    assert(waits < 1000, `still there: ${driversLeft()}`);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+}
+
 /** Ends a soak within its second ten rounds, and goes on with it. */
 async function checkResumed(
   folder: string,
@@ -270,10 +279,7 @@ async function checkResumed(
   }
   assert(namesIn(folder).includes("hak-soak.state"));
   // Who asks them is gone, which ends their input: they end too, after their epoch.
-  for (let waits = 0; driversLeft().length > 0; waits++) {
-    assert(waits < 1000, `still there: ${driversLeft()}`);
-    await new Promise((resolve) => setTimeout(resolve, 20));
-  }
+  await untilNoneLeft();
 
   const { code, stdout, stderr } = await soak(["--resume", "hak-soak.state"], folder);
   assert.equal(code, 0, stderr);
@@ -306,6 +312,24 @@ Deno.test("Ctrl-C shows and writes what was measured, and --resume does the rest
 
 Deno.test("a soak that was killed goes on from its state, and its processes are gone", () =>
   inFolder((folder) => checkResumed(folder, "SIGKILL", 137)));
+
+Deno.test("a tracer that is killed, however early, takes the traced process along", async () => {
+  await buildIfNeeded();
+  for (let trial = 0; trial < 60; trial++) {
+    const tracer = new Deno.Command(binary("hak-soak-driver"), {
+      args: ["random-mixed", "--epoch-ms=20", `--seed=${seed}`, "--trace"],
+      // Its end would end the traced process in any case.
+      stdin: "piped",
+      stdout: "null",
+      stderr: "null",
+    }).spawn();
+    await new Promise((resolve) => setTimeout(resolve, trial % 20 / 4));
+    tracer.kill("SIGKILL");
+    await tracer.status;
+    await untilNoneLeft();
+    await tracer.stdin.close().catch((error) => assert(error instanceof Error));
+  }
+});
 
 Deno.test("--resume refuses an allocator that is not what it was", () =>
   inFolder(async (folder) => {

@@ -33,10 +33,14 @@ pub fn follow() void {
     _ = checked(address, "map memory for counting system calls");
     const shared: *Shared = @ptrFromInt(address);
     shared_or_none = shared;
+    const tracer = linux.getpid();
     // libc's, so that the allocator and libc itself know of it.
     const child = std.c.fork();
     if (child < 0) measure.fail("cannot fork to count system calls", .{});
     if (child != 0) Tracer.run(shared, child);
+    // Whoever kills the tracer means both. Without this, a tracer killed too early left a child that stays stopped.
+    _ = linux.prctl(@backingInt(linux.PR.SET_PDEATHSIG), @backingInt(linux.SIG.KILL), 0, 0, 0);
+    if (linux.getppid() != tracer) linux.exit_group(1);
     _ = checked(linux.ptrace(linux.PTRACE.TRACEME, 0, 0, 0, 0), "be traced (ptrace)");
     _ = checked(linux.kill(linux.getpid(), .STOP), "stop for the tracer");
 }
@@ -92,7 +96,7 @@ pub fn print(line: *measure.Line) void {
 const Tracer = struct {
     /// What `ptrace(2)` and `linux/ptrace.h` name, and the standard library does not.
     const get_syscall_info = 0x420e;
-    const options: usize = 1 << 0 | 1 << 3 | 1 << 20; // TRACESYSGOOD, TRACECLONE, EXITKILL
+    const options: usize = 1 << 0 | 1 << 3; // TRACESYSGOOD, TRACECLONE
     const wait_all = 0x4000_0000; // __WALL
     const entry = 1;
     /// SIGTRAP as TRACESYSGOOD marks it.
