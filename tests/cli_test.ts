@@ -193,7 +193,7 @@ Deno.test("--help shows how a command is used, and does not run it", async () =>
 Deno.test("bad input is refused in one line with status 2, before anything is built", async () => {
   await using checkout = await Checkout.create();
   const commands =
-    "the commands are sweep, bench, costs, test, build, lib, doctor, fuzz, bench-ffi, symbols, ok";
+    "the commands are sweep, bench, costs, soak, test, build, lib, doctor, fuzz, bench-ffi, symbols, ok";
   refused(await checkout.cli("swep"), `hak: unknown command "swep": ${commands}`);
   refused(await checkout.cli(""), `hak: unknown command "": ${commands}`);
   refused(await checkout.cli("a\nb"), `hak: unknown command "a\\nb": ${commands}`);

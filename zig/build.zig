@@ -67,6 +67,7 @@ pub fn build(b: *std.Build) void {
     );
     b.installArtifact(program(b, "hak-sweep-driver", "bench/sweep_driver.zig", target, .fast));
     b.installArtifact(program(b, "hak-bench", "bench/hak_bench.zig", target, .fast));
+    b.installArtifact(program(b, "hak-soak-driver", "bench/soak_driver.zig", target, .fast));
     b.installArtifact(program(b, "hak-program-meter", "bench/program_meter.zig", target, .fast));
 
     // The fuzzer has an allocator of its own, whose system calls it can refuse and in which it can plant bugs.

@@ -119,14 +119,7 @@ export class Driver {
     limitSeconds: number,
   ): Promise<Outcome<Answer>> {
     if (this.#stop.aborted) return { kind: "interrupted" };
-    const child = new Deno.Command(this.#program, {
-      args: [...args],
-      clearEnv: true,
-      env: this.#environment(allocator),
-      stdin: "null",
-      stdout: "piped",
-      stderr: "piped",
-    }).spawn();
+    const child = this.start(allocator, args, "null");
     let late = false;
     const kill = (): void => {
       try {
@@ -156,6 +149,22 @@ export class Driver {
     if (output.code !== 0) return failed(`ended with exit status ${output.code}`, stderr);
     if (line === null) return failed("answered nothing that can be read", stderr);
     return { kind: "value", value: { line, stderr } };
+  }
+
+  /** Starts the driver, for who talks with it. */
+  start(
+    allocator: Allocator,
+    args: readonly string[],
+    stdin: "null" | "piped",
+  ): Deno.ChildProcess {
+    return new Deno.Command(this.#program, {
+      args: [...args],
+      clearEnv: true,
+      env: this.#environment(allocator),
+      stdin,
+      stdout: "piped",
+      stderr: "piped",
+    }).spawn();
   }
 
   #environment(allocator: Allocator): Record<string, string> {
@@ -220,7 +229,8 @@ function loaderMessage(stderr: string): string {
   return reason === undefined ? "" : ` (${reason})`;
 }
 
-function parseLine(stdout: string): Record<string, unknown> | null {
+/** An object as JSON, or null where there is none. */
+export function parseLine(stdout: string): Record<string, unknown> | null {
   try {
     const value: unknown = JSON.parse(stdout);
     return typeof value === "object" && value !== null ? { ...value } : null;
@@ -241,7 +251,8 @@ export function whole(value: unknown): number {
   throw new TypeError(`The driver answered ${JSON.stringify(value)} where a whole number belongs`);
 }
 
-function samePath(a: string, b: string): boolean {
+/** Whether two paths lead to one file. */
+export function samePath(a: string, b: string): boolean {
   return realPath(a) === realPath(b);
 }
 

@@ -137,6 +137,7 @@ test {
     _ = team;
     _ = @import("slots.zig");
     _ = @import("prodcons.zig");
+    _ = @import("soak_driver.zig");
 }
 
 test "every row has an id of its own, and every workload a quick one" {

@@ -30,6 +30,10 @@ const pairs_total = 6_000_000;
 /// Threads that an array goes through.
 const threads_an_array = 20;
 
+pub const shape: slots_module.Shape = .{ .slot_count = slot_count, .size_min = size_min, .size_max = size_max, .touch = .ends };
+/// What a thread does before it hands its array on, where there is one array.
+pub const pairs_a_thread = pairs_total / threads_an_array;
+
 fn measureRow(run: *Run) void {
     const pairs = run.scaled(pairs_total);
     const workers = run.array(Worker, run.threads);

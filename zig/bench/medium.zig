@@ -17,6 +17,10 @@ const slot_count = 64;
 const size_min = 1 * kib;
 const size_max = 100 * kib;
 
+pub fn shapeOf(touch: slots_module.Touch) slots_module.Shape {
+    return .{ .slot_count = slot_count, .size_min = size_min, .size_max = size_max, .touch = touch };
+}
+
 fn rowOf(comptime touch: slots_module.Touch) Row {
     return .{
         .id = "medium-" ++ @tagName(touch),
@@ -27,7 +31,7 @@ fn rowOf(comptime touch: slots_module.Touch) Row {
         .measure = struct {
             fn measureRow(run: *Run) void {
                 const pairs = run.scaled(if (touch == .ends) 1_000_000 else 500_000);
-                slots_module.measureReplacing(run, .{ .slot_count = slot_count, .size_min = size_min, .size_max = size_max, .touch = touch }, pairs);
+                slots_module.measureReplacing(run, comptime shapeOf(touch), pairs);
             }
         }.measureRow,
     };

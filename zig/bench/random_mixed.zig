@@ -39,8 +39,12 @@ fn rowOf(comptime touch: Touch, comptime threads: bool) Row {
     };
 }
 
+pub fn shapeOf(touch: Touch) slots_module.Shape {
+    return .{ .slot_count = slot_count, .size_min = size_min, .size_max = size_max, .touch = touch };
+}
+
 fn measureSingle(run: *Run, pairs: usize, comptime touch: Touch) void {
-    slots_module.measureReplacing(run, .{ .slot_count = slot_count, .size_min = size_min, .size_max = size_max, .touch = touch }, pairs);
+    slots_module.measureReplacing(run, comptime shapeOf(touch), pairs);
 }
 
 fn measureThreads(run: *Run, pairs: usize, comptime touch: Touch) void {

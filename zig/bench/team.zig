@@ -56,10 +56,10 @@ fn require(result: std.c.E) void {
 }
 
 /// The processors that this process may use.
-const Processors = struct {
+pub const Processors = struct {
     set: linux.cpu_set_t,
 
-    fn init() Processors {
+    pub fn init() Processors {
         var processors: Processors = undefined;
         switch (linux.errno(linux.sched_getaffinity(0, @sizeOf(linux.cpu_set_t), &processors.set))) {
             .SUCCESS => return processors,
@@ -69,7 +69,7 @@ const Processors = struct {
 
     /// Binds the calling thread, and those that it starts from now on, to one of them. Those with the same
     /// remainder of `index` share one.
-    fn bind(processors: *const Processors, index: usize) void {
+    pub fn bind(processors: *const Processors, index: usize) void {
         var rest = index % linux.CPU_COUNT(processors.set);
         var only: linux.cpu_set_t = @splat(0);
         for (processors.set, &only) |allowed, *word| {

@@ -53,29 +53,43 @@ const Header = extern struct {
 };
 
 fn measureSizes(run: *Run, size_min: usize, size_max: usize) void {
-    const slots = run.array(Slot, slots_a_thread * run.threads);
+    const slots = sharedSlots(run);
     const workers = run.array(Worker, run.threads);
     run.operations = run.scaled(pairs_total);
-    for (workers, 0..) |*worker, index| worker.* = .{
-        .run = run,
-        .slots = slots,
-        .index = index,
-        .size_min = size_min,
-        .size_max = size_max,
-        .pairs = run_module.shareOf(run.operations, run.threads, index),
-        .random = .init(run.seed, index),
-    };
+    for (workers, 0..) |*worker, index| {
+        worker.* = .init(run, slots, index, size_min, size_max);
+        worker.pairs = run_module.shareOf(run.operations, run.threads, index);
+    }
     team.measureTeam(run, Worker, workers);
 }
 
-const Worker = struct {
+/// The sizes of the row that a soak goes on with.
+pub const soak_sizes = .{ .least = 16, .most = 1024 };
+
+/// The slots that all workers share.
+pub fn sharedSlots(run: *const Run) []Slot {
+    return run.array(Slot, slots_a_thread * run.threads);
+}
+
+pub const Worker = struct {
     run: *Run,
     slots: []Slot,
     index: usize,
     size_min: usize,
     size_max: usize,
-    pairs: usize,
+    pairs: usize = 0,
     random: run_module.Random,
+
+    pub fn init(run: *Run, slots: []Slot, index: usize, size_min: usize, size_max: usize) Worker {
+        return .{
+            .run = run,
+            .slots = slots,
+            .index = index,
+            .size_min = size_min,
+            .size_max = size_max,
+            .random = .init(run.seed, index),
+        };
+    }
 
     /// The slots that nobody else fills and empties.
     fn ownSlots(worker: *Worker) []Slot {
@@ -87,11 +101,17 @@ const Worker = struct {
     }
 
     pub fn work(worker: *Worker) void {
+        worker.exchange(worker.pairs);
+    }
+
+    pub noinline fn exchange(worker: *Worker, pairs: usize) void {
+        // A copy, so that its state may stay in a register.
         var local = worker.*;
-        for (0..local.pairs) |_| {
+        for (0..pairs) |_| {
             const index, const extra = local.random.belowBoth(local.slots.len, local.size_max - local.size_min + 1);
             local.release(local.slots[index].swap(.allocate(local.size_min + extra), .acq_rel));
         }
+        worker.random = local.random;
     }
 
     pub fn hold(_: *Worker) void {}
