@@ -236,7 +236,7 @@ fn place(superslab: *const Superslab, granules: u32, filling: Filling) u32 {
 /// Counts free granules against the limit that are about to be resident. False if they do not fit.
 fn takeClean(superslab: *const Superslab, granules: bitmap.Granules) bool {
     // Until it is known whether the huge page comes, all of it counts.
-    return superslab.pages == .asked or process_limit.take(granuleBytes(granules & ~superslab.dirty));
+    return process_limit.take(if (superslab.pages == .asked) 0 else granuleBytes(granules & ~superslab.dirty));
 }
 
 fn granuleBytes(granules: bitmap.Granules) usize {
