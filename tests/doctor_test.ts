@@ -246,7 +246,7 @@ Deno.test("doctor: unknown settings, and values that they do not have", () => {
     })),
     [
       "bad   settings      HACKMEM_LIB is no setting of hakmem; did you mean HAKMEM_LIB?",
-      "bad   settings      HAKMEM_ARENAS is no setting of hakmem; the settings are HAKMEM_CHECK, HAKMEM_FOREIGN, HAKMEM_FRESH, HAKMEM_LIB",
+      "bad   settings      HAKMEM_ARENAS is no setting of hakmem; the settings are HAKMEM_CHECK, HAKMEM_FOREIGN, HAKMEM_FRESH, HAKMEM_LIB, HAKMEM_LIMIT",
       "ok    settings      HAKMEM_CHECK=1",
       "bad   settings      HAKMEM_CHEK is no setting of hakmem; did you mean HAKMEM_CHECK?",
       "bad   settings      HAKMEM_FOREIGN=yes is not valid; it takes one of abort, ignore; or unset it",
@@ -266,6 +266,16 @@ Deno.test("doctor: unknown settings, and values that they do not have", () => {
     "ok    settings      HAKMEM_FOREIGN=abort",
     `ok    settings      HAKMEM_LIB=${ffiLibrary}`,
   ]);
+  for (const value of ["cgroup", "1", "500000000", "64K", "512M", "2g", "17179869183G"]) {
+    assert.deepEqual(values({ HAKMEM_LIMIT: value }), [
+      `ok    settings      HAKMEM_LIMIT=${value}`,
+    ]);
+  }
+  for (const value of ["0", "0M", "K", "1T", "1 M", "1MB", "-1", "1.5G", "17179869184G", "max"]) {
+    assert.deepEqual(values({ HAKMEM_LIMIT: value }), [
+      `bad   settings      HAKMEM_LIMIT=${value} is not valid; it takes cgroup or bytes above 0, as 500000000, 512M or 2G; or unset it`,
+    ]);
+  }
   assert.deepEqual(values({ PATH: "/bin" }), [noSettings]);
 });
 
@@ -283,7 +293,11 @@ Deno.test("doctor: the settings that it knows are those of docs/SETTINGS.md", as
   const rows = [...text.matchAll(/^\| *`(HAKMEM_\w+)` *\|([^|\n]*)\|/gm)].map(
     ([, name, values]) => {
       const listed = [...(values ?? "").matchAll(/`([^`]+)`/g)].map((match) => match[1]);
-      return { name, values: listed.length > 0 ? listed : null };
+      return {
+        name,
+        values: listed.length > 0 ? listed : null,
+        ...(values?.includes("bytes") ? { bytes: true } : {}),
+      };
     },
   );
   const byName = (a: { name?: string | undefined }, b: { name?: string | undefined }): number =>

@@ -7,6 +7,7 @@ import assert from "node:assert/strict";
 import { basename, join } from "node:path";
 import { root } from "../cli/paths.ts";
 import { missingCompiler, withCompiled } from "./programs/compile.ts";
+import { missing } from "./programs/preload.ts";
 import { checked, type Door, libc, preload } from "./native_support.ts";
 import { testUnless } from "./skip.ts";
 
@@ -60,6 +61,76 @@ for (const door of [preload, checked]) {
     },
   );
 }
+
+for (const door of [preload, checked]) {
+  testUnless(
+    `limits (${door.name}): under HAKMEM_LIMIT NULL with ENOMEM, and memory usable again in other sizes`,
+    missingCompiler(),
+    async (t) => {
+      await withCompiled(["limits.c"], options, async (executable) => {
+        for (const limit of ["2M", "9000000", "32M"]) {
+          await t.step(limit, async () => {
+            const ended = await run(executable, ["limited"], limitedTo(limit, door));
+            assert.match(ended.stderr, /^hakmem: a request does not fit in the limit of [^\n]*\n$/);
+            assert.deepEqual([ended.code, ended.stdout], [0, "usable again\n"]);
+          });
+        }
+      });
+    },
+  );
+}
+
+testUnless(
+  "limits: what cycles through sizes finishes under a HAKMEM_LIMIT of 1.5 times its live set, and stays below",
+  missingCompiler() ?? missingRollup(),
+  async (t) => {
+    await withCompiled(["memory_limit.c"], options, async (executable) => {
+      for (const [load, live, threads] of cycles) {
+        for (const door of [preload, checked]) {
+          await t.step(`${load} of ${live} MiB, ${threads} threads, ${door.name}`, async () => {
+            const args = [load, String(live * mebi), String(threads)];
+            const ended = await run(executable, args, limitedTo(String(live * mebi * 1.5), door));
+            assert.deepEqual(ended, { code: 0, stdout: "finished\n", stderr: "" });
+          });
+        }
+      }
+      // The figures of the program itself are not in vain.
+      await t.step("without a limit it would not stay below", async () => {
+        const door = { ...libc, env: { HAKMEM_LIMIT: String(16 * mebi) } };
+        const ended = await run(executable, ["cycles", String(32 * mebi), "1"], door);
+        assert.match(ended.stderr, /^\d+ bytes are resident: /);
+      });
+    });
+  },
+);
+
+/** The loads of work/memory_limit.c, with the MiB in use at a time and the threads that have them. */
+const cycles: readonly [string, number, number][] = [
+  ["cycles", 8, 1],
+  ["cycles", 64, 1],
+  ["cycles", 64, 4],
+  ["forks", 32, 1],
+];
+
+testUnless("limits: what HAKMEM_LIMIT cannot be is said once", missing(), async () => {
+  const program = ["-c", "exit 3"];
+  const stderr = async (value: string): Promise<string> => {
+    const ended = await run("sh", program, limitedTo(value, preload));
+    assert.equal(ended.code, 3);
+    return ended.stderr;
+  };
+  for (const value of ["64M", "1000000000", ""]) assert.equal(await stderr(value), "");
+  for (const value of ["0", "5q", "-1"]) {
+    assert.equal(
+      await stderr(value),
+      `hakmem: HAKMEM_LIMIT=${value} is not understood, so it counts as unset; it must be cgroup or bytes above 0, as 500000000, 512M or 2G\n`,
+    );
+  }
+  assert.match(
+    await stderr("cgroup"),
+    /^(hakmem: HAKMEM_LIMIT=cgroup found no memory limit of a cgroup of this process, so there is none\n)?$/,
+  );
+});
 
 testUnless(
   "limits: a small process reserves little, and little of it counts in strict overcommit",
@@ -150,6 +221,11 @@ testUnless(
   },
 );
 
+/** A door under a limit of the allocator's own. */
+function limitedTo(limit: string, door: Door): Door {
+  return { ...door, env: { ...door.env, HAKMEM_LIMIT: limit } };
+}
+
 interface ProgramEnd {
   code: number;
   stdout: string;
@@ -166,11 +242,13 @@ async function run(
 ): Promise<ProgramEnd> {
   const limit = ulimit === undefined ? "" : `ulimit -S ${ulimit} && `;
   const variable = door.preload === undefined ? "" : `LD_PRELOAD='${door.preload}' `;
-  const { LD_PRELOAD: _, ...env } = Deno.env.toObject();
+  const { LD_PRELOAD: _, ...outer } = Deno.env.toObject();
+  // The shell itself is under no limit.
+  const variables = Object.entries(door.env ?? {}).map(([name, value]) => `${name}='${value}' `);
   const output = await new Deno.Command("sh", {
-    args: ["-c", `${limit}${variable}exec "$@"`, "sh", executable, ...args],
+    args: ["-c", `${limit}${variables.join("")}${variable}exec "$@"`, "sh", executable, ...args],
     clearEnv: true,
-    env,
+    env: outer,
     cwd,
     stdin: "null",
     signal: AbortSignal.timeout(180_000),
@@ -234,6 +312,16 @@ function missingLimits(): string | null {
   const mappings = Number(Deno.readTextFileSync("/proc/sys/vm/max_map_count"));
   if (mappings > 1_000_000) return `vm.max_map_count is ${mappings}: too many to reach`;
   return null;
+}
+
+function missingRollup(): string | null {
+  try {
+    Deno.readTextFileSync("/proc/self/smaps_rollup");
+    return null;
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return "the kernel has no smaps_rollup";
+    throw error;
+  }
 }
 
 function missingCores(): string | null {

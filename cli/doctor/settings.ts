@@ -12,6 +12,8 @@ export interface Setting {
   readonly name: string;
   /** The values that it may have, or null for the absolute path of a shared object. */
   readonly values: readonly string[] | null;
+  /** It may be a number of bytes as well. */
+  readonly bytes?: true;
 }
 
 /** Every variable there is; docs/SETTINGS.md explains them. */
@@ -20,6 +22,7 @@ export const settings: readonly Setting[] = [
   { name: "HAKMEM_FOREIGN", values: ["abort", "ignore"] },
   { name: "HAKMEM_FRESH", values: ["auto", "touch", "populate64", "populate256", "huge"] },
   { name: "HAKMEM_LIB", values: null },
+  { name: "HAKMEM_LIMIT", values: ["cgroup"], bytes: true },
 ];
 
 /** A name that is this near to a known one is taken for a slip of the fingers. */
@@ -39,7 +42,8 @@ export function checkSettings(env: Readonly<Record<string, string>>): Finding[] 
   return findings.length > 0 ? findings : [ok("settings", "no HAKMEM_* variable is set")];
 }
 
-function checkValue({ name, values }: Setting, value: string): Finding {
+function checkValue(setting: Setting, value: string): Finding {
+  const { name } = setting;
   if (value === "") {
     return warn(
       "settings",
@@ -47,18 +51,30 @@ function checkValue({ name, values }: Setting, value: string): Finding {
       "give it a value, or unset it",
     );
   }
-  const fault = whatIsWrong(values, value);
+  const fault = whatIsWrong(setting, value);
   if (fault === null) return ok("settings", `${name}=${value}`);
-  const wanted = values === null
-    ? "the absolute path of a libhakmem.so"
-    : `one of ${values.join(", ")}`;
-  return bad("settings", `${name}=${value} ${fault}`, `it takes ${wanted}; or unset it`);
+  return bad("settings", `${name}=${value} ${fault}`, `it takes ${wanted(setting)}; or unset it`);
 }
 
-function whatIsWrong(values: readonly string[] | null, value: string): string | null {
+function wanted({ values, bytes }: Setting): string {
+  if (values === null) return "the absolute path of a libhakmem.so";
+  if (bytes) return `${values.join(", ")} or bytes above 0, as 500000000, 512M or 2G`;
+  return `one of ${values.join(", ")}`;
+}
+
+function whatIsWrong({ values, bytes }: Setting, value: string): string | null {
+  if (bytes && isBytes(value)) return null;
   if (values !== null) return values.includes(value) ? null : "is not valid";
   if (!value.startsWith("/")) return "is no absolute path";
   return whyNotPreloadable(value);
+}
+
+/** As the allocator reads it: digits, and K, M or G behind them if need be. */
+function isBytes(value: string): boolean {
+  const [, digits, unit = ""] = /^(\d+)([KMG]?)$/i.exec(value) ?? [];
+  if (digits === undefined) return false;
+  const bytes = BigInt(digits) << BigInt(10 * (" KMG".indexOf(unit.toUpperCase() || " ")));
+  return bytes > 0n && bytes < 1n << 64n;
 }
 
 function unknownName(name: string): Finding {

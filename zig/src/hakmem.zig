@@ -60,7 +60,9 @@ test {
     _ = @import("platform/os.zig");
     _ = @import("platform/lock.zig");
     _ = @import("platform/settings.zig");
+    _ = @import("platform/cgroup.zig");
     _ = @import("memory/page_map.zig");
+    _ = @import("memory/process_limit.zig");
     _ = @import("memory/metadata.zig");
     _ = @import("memory/registry.zig");
     _ = @import("memory/space.zig");

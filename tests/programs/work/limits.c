@@ -144,6 +144,16 @@ static void from_the_start(size_t unused) {
   in_other_sizes(room);
 }
 
+// Under HAKMEM_LIMIT, which counts what is touched: all of it is.
+static void limited(size_t unused) {
+  from_the_start(unused);
+  struct block *chain = NULL;
+  fill(&chain, 100000, SIZE_MAX);
+  for (struct block *block = chain; block != NULL; block = block->next) memset(block + 1, 1, block->size - sizeof *block);
+  empty(&chain, 100000);
+  in_other_sizes(0);
+}
+
 static void lowered(size_t bytes) {
   free(malloc(1));
   limit(RLIMIT_AS, bytes);
@@ -271,6 +281,7 @@ static const struct {
     {"address-space", of_address_space},
     {"data", of_data},
     {"from-the-start", from_the_start},
+    {"limited", limited},
     {"lowered", lowered},
     {"raised", raised},
     {"locked", locked},

@@ -20,6 +20,7 @@ const registry = @import("../memory/registry.zig");
 const superslabs = @import("../memory/superslab.zig");
 const large = @import("../memory/large.zig");
 const huge = @import("../memory/huge.zig");
+const process_limit = @import("../memory/process_limit.zig");
 const space = @import("../memory/space.zig");
 const central = @import("../motion/central.zig");
 const magazines = @import("../motion/magazine.zig");
@@ -126,7 +127,7 @@ pub const Heap = extern struct {
     }
 
     fn followRequests(heap: *Heap) void {
-        const wanted = flush_wanted.load(.monotonic);
+        const wanted = process_limit.flushRequests();
         if (heap.flush_seen == wanted) return;
         heap.flush_seen = wanted;
         heap.flushAll();
@@ -136,9 +137,6 @@ pub const Heap = extern struct {
 pub const empty_heap: Heap = .of(.empty, .none);
 pub const dead_heap: Heap = .of(.dead, .none);
 pub const checked_heap: Heap = .of(.checked, .none);
-
-/// Counts requests that every thread flush its magazines at its next slow path.
-var flush_wanted: atomic.Value(u32) = .init(0);
 
 /// A block of at least `size` bytes, aligned to 16 (to 8 for up to 8 bytes). Null when memory is out.
 pub inline fn allocate(size: usize) ?[*]u8 {
@@ -377,7 +375,7 @@ pub fn purge() usize {
 
 fn reclaim() usize {
     superslabs.settle();
-    const wanted = flush_wanted.fetchAdd(1, .monotonic) +% 1;
+    const wanted = process_limit.requestFlush();
     const heap = thread_slot.get();
     if (heap.kind == .live) {
         heap.flush_seen = wanted;
@@ -412,19 +410,40 @@ noinline fn refillAndTake(heap_found: *Heap, class: Class, size: usize, alignmen
         break :heap entered;
     };
     if (heap.kind == .checked) {
-        const block = check.allocate(size, alignment) orelse return null;
+        const block = check.allocate(size, alignment) orelse return refuse(size);
         return @ptrFromInt(block.address);
     }
     const address = refill(heap, class);
     if (address != 0) return @ptrFromInt(address);
-    // Memory is out. What lies unused in other classes may do.
-    _ = reclaim();
-    const again = refill(heap, class);
-    if (again != 0) return @ptrFromInt(again);
-    // Address space that is kept in other pieces than this takes may do too.
-    space.retry();
-    const last = refill(heap, class);
-    return if (last == 0) null else @ptrFromInt(last);
+    for (std.enums.values(Unused)) |unused| {
+        unused.giveUp();
+        const again = refill(heap, class);
+        if (again != 0) return @ptrFromInt(again);
+    }
+    return refuse(size);
+}
+
+/// What is given up for a request when memory is out, in this order.
+const Unused = enum {
+    /// What waits in case it is asked for again: freed huge blocks, free granules, empty superslabs.
+    resident,
+    /// And what lies free in magazines and slabs of all classes.
+    blocks,
+    /// Address space that is kept in other pieces than the request takes.
+    address_space,
+
+    fn giveUp(unused: Unused) void {
+        switch (unused) {
+            .resident => _ = huge.purge() + superslabs.purge(),
+            .blocks => _ = reclaim(),
+            .address_space => space.retry(),
+        }
+    }
+};
+
+fn refuse(size: usize) ?[*]u8 {
+    process_limit.noteFailure(size);
+    return null;
 }
 
 /// Lets time pass for what is kept in case it is asked for again. Slow paths are where time is noticed.
@@ -565,12 +584,19 @@ const Contents = enum { any, zeroed };
 noinline fn allocateAboveSmall(size: usize, alignment: usize, contents: Contents) ?Block {
     if (size > geometry.request_bytes_max or alignment > geometry.request_bytes_max) return null;
     // Without memory for a heap there may still be some for the block.
-    if (thread_slot.get().kind != .live and isChecked()) return check.allocate(size, alignment);
-    if (allocateRunOrMapping(size, alignment, contents)) |block| return block;
-    _ = reclaim();
-    if (allocateRunOrMapping(size, alignment, contents)) |block| return block;
-    space.retry();
-    return allocateRunOrMapping(size, alignment, contents);
+    const heap = thread_slot.get();
+    if (heap.kind != .live and isChecked()) {
+        if (check.allocate(size, alignment)) |block| return block;
+    } else {
+        if (heap.kind == .live) heap.followRequests();
+        if (allocateRunOrMapping(size, alignment, contents)) |block| return block;
+        for (std.enums.values(Unused)) |unused| {
+            unused.giveUp();
+            if (allocateRunOrMapping(size, alignment, contents)) |block| return block;
+        }
+    }
+    process_limit.noteFailure(size);
+    return null;
 }
 
 fn allocateRunOrMapping(size: usize, alignment: usize, contents: Contents) ?Block {

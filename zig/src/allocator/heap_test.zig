@@ -8,6 +8,7 @@ const heap = @import("heap.zig");
 const lifecycle = @import("lifecycle.zig");
 const os = @import("../platform/os.zig");
 const central = @import("../motion/central.zig");
+const process_limit = @import("../memory/process_limit.zig");
 const superslabs = @import("../memory/superslab.zig");
 const space = @import("../memory/space.zig");
 const metadata = @import("../memory/metadata.zig");
@@ -231,8 +232,9 @@ test "heap: any one system call refused, or all from it on, over every path; the
         }
         try std.testing.expect(number > 40);
     }
-    // The page map's own test refuses to tell the limit, and those of the page heap what only larger heaps ask for.
-    const elsewhere: std.EnumSet(os.Call) = .initMany(&.{ .limit, .populate, .huge_pages, .resident });
+    // The page map's own test refuses to tell the limit, and those of the page heap what only larger heaps ask for;
+    // files are read where the process starts.
+    const elsewhere: std.EnumSet(os.Call) = .initMany(&.{ .limit, .populate, .huge_pages, .resident, .read_file });
     try std.testing.expect(refused.unionWith(elsewhere).eql(.full));
 }
 
@@ -462,4 +464,100 @@ test "heap: a block of every small size that must be zero is, as far as it may b
         }
         heap.free(zeroed);
     }
+}
+
+test "heap: under a limit the count is what is there, blocks in all sizes fit again, and failed requests change nothing" {
+    const gpa = std.testing.allocator;
+    heap.flushMagazines();
+    defer process_limit.set(null, 0);
+    defer os.refusal = .{};
+    var random_source = std.Random.DefaultPrng.init(std.testing.random_seed);
+    const random = random_source.random();
+    const most = lifecycle.countedBytes() + (24 << 20);
+    process_limit.set(most, lifecycle.countedBytes());
+    var blocks: std.ArrayList([]u8) = .empty;
+    defer blocks.deinit(gpa);
+    var failed: usize = 0;
+    for (0..30_000) |step| {
+        // Each phase has sizes of its own.
+        const size = @as(usize, 8) << random.intRangeAtMost(u5, @intCast(step / 5000), @intCast(step / 5000 + 13));
+        if (random.uintLessThan(u8, 64) == 0) os.refusal = .{ .refuse_from = random.intRangeAtMost(usize, 1, 5), .refuse_count = 2 };
+        if (random.uintLessThan(u8, 5) < 3) {
+            if (heap.allocate(size)) |memory| {
+                try blocks.append(gpa, memory[0..size]);
+                @memset(memory[0..size], @truncate(size));
+            } else failed += 1;
+        } else if (blocks.items.len > 0) {
+            const block = blocks.swapRemove(random.uintLessThan(usize, blocks.items.len));
+            const present = if (random.boolean()) block.ptr else heap.resize(block.ptr, size) orelse block.ptr;
+            if (present[0] != @as(u8, @truncate(block.len))) return error.ContentsLost;
+            heap.free(present);
+        }
+        os.refusal = .{};
+        try std.testing.expect(process_limit.counted() <= most);
+        if (step % 500 == 0) try std.testing.expectEqual(lifecycle.countedBytes(), process_limit.counted());
+    }
+    try std.testing.expect(failed > 100);
+    for (blocks.items) |block| heap.free(block.ptr);
+    // All of it can be had again in any size, without a flush in between.
+    for ([_]usize{ 16, 4096, 96 << 10, 1 << 20, 3 << 20 }) |size| {
+        blocks.clearRetainingCapacity();
+        var bytes: usize = 0;
+        while (heap.allocate(size)) |memory| : (bytes += size) try blocks.append(gpa, memory[0..size]);
+        try std.testing.expect(bytes > 18 << 20);
+        for (blocks.items) |block| heap.free(block.ptr);
+    }
+    heap.flushMagazines();
+    try std.testing.expectEqual(lifecycle.countedBytes(), process_limit.counted());
+}
+
+test "heap: a forked child counts what it has, not what threads that are gone were about to take" {
+    defer process_limit.set(null, 0);
+    heap.free(heap.allocate(100).?);
+    const present = lifecycle.countedBytes();
+    process_limit.set(present + (64 << 20), present);
+    try std.testing.expect(process_limit.take(32 << 20));
+    const child = fork();
+    if (child == 0) _exit(@intFromBool(process_limit.counted() != lifecycle.countedBytes()));
+    try std.testing.expect(child > 0);
+    try std.testing.expectEqual(present + (32 << 20), process_limit.counted());
+    var status: c_int = undefined;
+    try std.testing.expectEqual(child, waitpid(child, &status, 0));
+    try std.testing.expectEqual(0, status);
+}
+
+test "heap: as a limit comes near other threads flush, at a large block too" {
+    const Other = struct {
+        var step: std.atomic.Value(u32) = .init(0);
+
+        fn await(value: u32) void {
+            // Partner: the stores below and in the test.
+            while (step.load(.acquire) != value) std.atomic.spinLoopHint();
+        }
+
+        fn work() void {
+            heap.free(heap.allocate(48).?);
+            step.store(1, .release);
+            await(2);
+            heap.free(heap.allocate(200_000).?);
+            step.store(3, .release);
+            await(4);
+        }
+    };
+    heap.flushMagazines();
+    defer process_limit.set(null, 0);
+    const thread = try std.Thread.spawn(.{}, Other.work, .{});
+    Other.await(1);
+    try std.testing.expectEqual(1, central.count(size_class.of(48)).slabs);
+    const present = lifecycle.countedBytes();
+    process_limit.set(2 * present + (16 << 20), present);
+    const block = heap.allocate(9 << 20).?;
+    Other.step.store(2, .release);
+    Other.await(3);
+    heap.flushMagazines();
+    try std.testing.expectEqual(0, central.count(size_class.of(48)).slabs);
+    Other.step.store(4, .release);
+    thread.join();
+    heap.free(block);
+    heap.flushMagazines();
 }

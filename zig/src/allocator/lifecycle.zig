@@ -17,6 +17,8 @@ const std = @import("std");
 const builtin = @import("builtin");
 const size_class = @import("../numbers/size_class.zig");
 const page_map = @import("../memory/page_map.zig");
+const huge = @import("../memory/huge.zig");
+const process_limit = @import("../memory/process_limit.zig");
 const metadata = @import("../memory/metadata.zig");
 const registry = @import("../memory/registry.zig");
 const superslabs = @import("../memory/superslab.zig");
@@ -90,6 +92,7 @@ pub fn start() bool {
     if (started) return true;
     if (!page_map.start()) return false;
     settings.read();
+    process_limit.start(countedBytes());
     has_thread_key = pthread_key_create(&thread_key, threadEnd) == 0;
     started = true;
     return true;
@@ -331,6 +334,12 @@ pub fn count() Counts {
     return .{ .threads = live_count, .magazine_bytes = bytes };
 }
 
+/// What counts against the limit.
+pub fn countedBytes() usize {
+    return superslabs.countedBytes() + huge.countedBytes() + metadata.mappedBytes() + registry.mappedBytes() +
+        check.mappedBytes();
+}
+
 /// Every lock of the allocator, in lock order.
 pub const all_locks = .{&lock} ++ check.locks() ++ central.locks() ++ superslabs.locks() ++
     space.locks() ++ page_map.locks() ++ registry.locks() ++ metadata.locks();
@@ -420,10 +429,11 @@ fn afterForkInChild() callconv(.c) void {
     // slot.
     if (thread_slot.get().busy) thread_slot.set(@constCast(&heaps.dead_heap));
     const lists_whole = !lock.isMine() or lock.isForFork();
-    _ = endPassage();
+    const all_whole = endPassage();
     for (all_locks, 0..) |each, number| {
         if (!(canary.is(.fork_lock) and number == 6)) each.endForkInChild();
     }
+    if (all_whole and process_limit.isSet()) process_limit.recount(countedBytes());
     // Else the next to enter does it.
     if (!lists_whole) return;
     enterLists();

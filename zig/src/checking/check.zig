@@ -13,6 +13,7 @@ const os = @import("../platform/os.zig");
 const Lock = @import("../platform/lock.zig").Lock;
 const fatal = @import("../seeing/fatal.zig");
 const heap = @import("../allocator/heap.zig");
+const process_limit = @import("../memory/process_limit.zig");
 const space = @import("../memory/space.zig");
 const stray = @import("../allocator/stray.zig");
 const records = @import("records.zig");
@@ -148,7 +149,7 @@ fn allocateLocked(size: usize, alignment: usize) ?Block {
 fn freeLocked(record: *Record) void {
     verifyGuards(record);
     const ring = quarantine orelse ring: {
-        const memory = os.map(@sizeOf([quarantine_blocks]usize), .read_write, 0) orelse return giveBack(record);
+        const memory = process_limit.map(@sizeOf([quarantine_blocks]usize)) orelse return giveBack(record);
         quarantine = @ptrFromInt(memory);
         break :ring quarantine.?;
     };

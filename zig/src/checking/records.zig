@@ -5,6 +5,7 @@
 
 const std = @import("std");
 const os = @import("../platform/os.zig");
+const process_limit = @import("../memory/process_limit.zig");
 const assert = std.debug.assert;
 
 pub const Record = extern struct {
@@ -46,17 +47,17 @@ pub fn findEnclosing(address: usize) ?*Record {
     return null;
 }
 
-/// Makes room for one more record, and moves the others. False when the OS refuses memory.
+/// Makes room for one more record, and moves the others. False when the OS or the limit refuses memory.
 pub fn prepare() bool {
     if (used < slots.len / 2) return true;
     const count = @max(slots_min, slots.len * 2);
-    const memory = os.map(count * @sizeOf(Record), .read_write, 0) orelse return used + 1 < slots.len;
+    const memory = process_limit.map(count * @sizeOf(Record)) orelse return used + 1 < slots.len;
     const old = slots;
     slots = @as([*]Record, @ptrFromInt(memory))[0..count];
     used = 0;
     for (old) |record| if (record.address != 0) insert(record);
     // What the OS will not unmap is lost, and holds memory until the process ends.
-    if (old.len != 0) _ = os.unmap(@intFromPtr(old.ptr), old.len * @sizeOf(Record));
+    if (old.len != 0 and os.unmap(@intFromPtr(old.ptr), old.len * @sizeOf(Record))) process_limit.give(old.len * @sizeOf(Record));
     return true;
 }
 

@@ -15,6 +15,7 @@ const geometry = @import("../numbers/geometry.zig");
 const atomic = @import("../platform/atomic.zig");
 const os = @import("../platform/os.zig");
 const cache = @import("huge_cache.zig");
+const process_limit = @import("process_limit.zig");
 const metadata = @import("metadata.zig");
 const page_map = @import("page_map.zig");
 const registry = @import("registry.zig");
@@ -55,6 +56,11 @@ pub fn count() Counts {
     };
 }
 
+/// What counts against the limit: all of each, as RLIMIT_DATA counts them, whatever of it was touched.
+pub fn countedBytes() usize {
+    return mapped_bytes.load(.monotonic);
+}
+
 /// A block that was freed just now, for exactly as many granules; null where `allocate` must be asked.
 pub inline fn allocateAgain(bytes: usize) ?usize {
     const mapping = cache.takeFirst(roundUp(bytes) orelse return null) orelse return null;
@@ -90,7 +96,7 @@ fn reused(mapping: cache.Mapping) space.Mapping {
     return .{ .address = mapping.address(), .zeroed = false };
 }
 
-/// Null when the OS refuses, or when rounding `bytes` up goes past the address space.
+/// Null when the OS or the limit refuses, or when rounding `bytes` up goes past the address space.
 pub fn allocate(bytes: usize, alignment: usize) ?space.Mapping {
     const mapped = roundUp(bytes) orelse return null;
     if (cache.take(mapped, alignment)) |mapping| return reused(mapping);
@@ -126,10 +132,14 @@ const copied_bytes_max = 4 << 20;
 pub noinline fn allocateAnew(bytes: usize, alignment: usize) ?space.Mapping {
     @branchHint(.unlikely);
     age();
-    beforeMapping(bytes);
-    const record: *Record = @ptrCast(metadata.allocate(@sizeOf(Record)) orelse return null);
+    if (!beforeMapping(bytes)) return null;
+    const record: *Record = @ptrCast(metadata.allocate(@sizeOf(Record)) orelse {
+        process_limit.give(bytes);
+        return null;
+    });
     const mapping = mapOurs(bytes, alignment) orelse {
         giveRecord(record);
+        process_limit.give(bytes);
         return null;
     };
     record.* = .{ .address = mapping.address, .bytes = bytes, .is_free = false };
@@ -139,10 +149,13 @@ pub noinline fn allocateAnew(bytes: usize, alignment: usize) ?space.Mapping {
     return mapping;
 }
 
-/// Drops what waits as far as it and `bytes` more would come to more than the program had at once.
-fn beforeMapping(bytes: usize) void {
+/// Drops what waits as far as it and `bytes` more would come to more than the program had at once, or than the limit
+/// allows. Then they count. False if they do not fit in any case.
+fn beforeMapping(bytes: usize) bool {
     superslabs.makeRoom(bytes);
-    while (cache.isExcess(bytes, mapped_bytes.load(.monotonic))) drop(cache.takeAny() orelse return);
+    while (cache.isExcess(bytes, mapped_bytes.load(.monotonic))) drop(cache.takeAny() orelse break);
+    while (!process_limit.take(bytes)) drop(cache.takeAny() orelse return false);
+    return true;
 }
 
 pub noinline fn free(address: usize) void {
@@ -219,6 +232,7 @@ fn dropBlock(record: *Record) void {
 fn unmap(address: usize, bytes: usize) void {
     _ = mapped_bytes.fetchAdd(-%bytes, .monotonic);
     space.giveBack(address, bytes);
+    process_limit.give(bytes);
 }
 
 pub const Peek = struct { bytes: usize, is_free: bool };
@@ -243,9 +257,11 @@ pub fn resize(address: usize, bytes: usize) ?usize {
     if (mapped > record.bytes) {
         if (record.rest_waits and growIntoRest(record, mapped)) return address;
         if (moveToWaiting(record, mapped)) |moved| return moved;
-        beforeMapping(mapped - record.bytes);
+        if (!beforeMapping(mapped - record.bytes)) return null;
     }
     const before = record.bytes;
+    // What the block has not got, or has no more.
+    defer process_limit.give(@max(before, mapped) - record.bytes);
     switch (os.resizeInPlace(address, before, mapped)) {
         .done => {
             setBytes(record, mapped);
@@ -751,4 +767,47 @@ test "huge: a refused call leaves null or the block as it was; a refused unmap i
     try std.testing.expectEqual(0, space.keptBytes());
     giveBack(address);
     try std.testing.expectEqual(0, space.keptBytes());
+}
+
+fn countedInTest() usize {
+    return countedBytes() + registry.mappedBytes() + metadata.mappedBytes();
+}
+
+test "huge: under a limit what waits goes first, then null; a block that cannot grow is as it was" {
+    try std.testing.expect(page_map.start());
+    defer process_limit.set(null, 0);
+    defer os.refusal = .{};
+    _ = purge();
+    // The memory for its record is there then.
+    giveBack(allocate(2 << 20, 1).?.address);
+    const start = countedInTest();
+    process_limit.set(start + (20 << 20), start);
+    const first = allocate(8 << 20, 1).?.address;
+    const other = allocate(8 << 20, 1).?.address;
+    try std.testing.expectEqual(null, allocate(5 << 20, 1));
+    try std.testing.expectEqual(null, resize(first, 13 << 20));
+    try std.testing.expectEqual(8 << 20, usableBytes(first));
+    try std.testing.expectEqual(countedInTest(), process_limit.counted());
+    // One that waits still counts, and gives way.
+    free(other);
+    try std.testing.expectEqual(start + (16 << 20), process_limit.counted());
+    const grown = resize(first, 18 << 20).?;
+    try std.testing.expectEqual(0, count().cached_bytes);
+    try std.testing.expectEqual(start + (18 << 20), process_limit.counted());
+    const shrunk = resize(grown, 3 << 20).?;
+    try std.testing.expectEqual(start + (3 << 20), process_limit.counted());
+    // Whatever the OS refuses, the count is right.
+    for (1..8) |number| for ([_]usize{ 1, 100 }) |refuse_count| {
+        os.refusal = .{ .refuse_from = number, .refuse_count = refuse_count };
+        const block = allocate(5 << 20, 8 << 20);
+        const longer = if (block) |mapping| resize(mapping.address, 9 << 20) else null;
+        const shorter = if (longer) |address| resize(address, 2 << 20) else null;
+        if (shorter orelse longer orelse if (block) |mapping| mapping.address else null) |address| giveBack(address);
+        os.refusal = .{};
+        space.retry();
+        try std.testing.expectEqual(countedInTest(), process_limit.counted());
+        try std.testing.expectEqual(start + (3 << 20), process_limit.counted());
+    };
+    giveBack(shrunk);
+    try std.testing.expectEqual(start, process_limit.counted());
 }

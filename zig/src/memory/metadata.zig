@@ -10,6 +10,7 @@ const std = @import("std");
 const cost = @import("../platform/cost.zig");
 const os = @import("../platform/os.zig");
 const geometry = @import("../numbers/geometry.zig");
+const process_limit = @import("process_limit.zig");
 const Lock = @import("../platform/lock.zig").Lock;
 const assert = std.debug.assert;
 
@@ -38,7 +39,7 @@ pub fn pieceBytes(bytes: usize) usize {
     return @as(usize, 1) << shiftOf(bytes);
 }
 
-/// Zeroed memory of `pieceBytes(bytes)`. Null when the OS refuses.
+/// Zeroed memory of `pieceBytes(bytes)`. Null when the OS or the limit refuses.
 pub fn allocate(bytes: usize) ?[*]align(64) u8 {
     const shift = shiftOf(bytes);
     const piece_bytes = @as(usize, 1) << shift;
@@ -58,7 +59,7 @@ pub fn allocate(bytes: usize) ?[*]align(64) u8 {
         end = cursor + first_chunk.len;
     }
     if (cursor + piece_bytes > end) {
-        const chunk = os.map(chunk_bytes, .read_write, 0) orelse return null;
+        const chunk = process_limit.map(chunk_bytes) orelse return null;
         mapped_bytes += chunk_bytes;
         keepRest();
         cursor = chunk;

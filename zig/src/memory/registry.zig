@@ -9,7 +9,7 @@ const std = @import("std");
 const geometry = @import("../numbers/geometry.zig");
 const atomic = @import("../platform/atomic.zig");
 const cost = @import("../platform/cost.zig");
-const os = @import("../platform/os.zig");
+const process_limit = @import("process_limit.zig");
 const Lock = @import("../platform/lock.zig").Lock;
 const assert = std.debug.assert;
 
@@ -25,13 +25,13 @@ pub fn locks() [1]*Lock {
     return .{&lock};
 }
 
-/// Makes room for a record of the 2 MiB at `address`. False when the OS refuses memory for the table.
+/// Makes room for a record of the 2 MiB at `address`. False when the OS or the limit refuses memory for the table.
 pub fn prepare(address: usize) bool {
     const number = address >> geometry.superslab_shift;
     lock.lock();
     defer lock.unlock();
     if (root[number >> leaf_shift] != null) return true;
-    const memory = os.map(@sizeOf(Leaf), .read_write, 0) orelse return false;
+    const memory = process_limit.map(@sizeOf(Leaf)) orelse return false;
     // Partner: the load in `mappedBytes`.
     _ = atomic.add(usize, &mapped_bytes, @sizeOf(Leaf), .monotonic);
     // Partner: the load in `find`.

@@ -9,6 +9,7 @@
 //! untouched take no such pages: theirs come from superslabs of small pages.
 //!
 //! A superslab that the OS refuses is counted, logged once, and asked for again at the next request.
+//! Against the limit of the process (`process_limit.zig`) granules count that are in use or dirty, and a record in service.
 //!
 //! The lock is never held while memory is given back or a line is written: what must be unmapped, purged or said
 //! is set aside under the lock and done by `settle`, which slow paths call when they hold no lock.
@@ -19,6 +20,7 @@ const bitmap = @import("../numbers/bitmap.zig");
 const atomic = @import("../platform/atomic.zig");
 const os = @import("../platform/os.zig");
 const page_map = @import("page_map.zig");
+const process_limit = @import("process_limit.zig");
 const registry = @import("registry.zig");
 const space = @import("space.zig");
 const fresh_pages = @import("fresh_pages.zig");
@@ -139,6 +141,8 @@ const bitmap_bytes = geometry.superslab_granules * words_per_granule * @sizeOf(u
 /// Records lie together, then their bitmaps, so that a record costs little more than itself in pages.
 const group_records_bytes = std.mem.alignForward(usize, records_per_group * record_bytes, 64 * 1024);
 const group_bytes = group_records_bytes + records_per_group * bitmap_bytes;
+/// What a record in service counts for.
+const record_counted = record_bytes + bitmap_bytes;
 
 /// Held by the one thread that gives memory back, so that a forked child finds nothing that is neither in service
 /// nor gone. Comes before `lock`.
@@ -172,16 +176,20 @@ pub fn count() Counts {
     return counts;
 }
 
-/// A run of `granules`. Null when the OS refuses.
+/// A run of `granules`. Null when the OS or the limit refuses.
 pub fn allocateRun(granules: u32, filling: Filling) ?Run {
     assert(granules >= 1 and granules <= geometry.superslab_granules);
     lock.lock();
-    const superslab = find(granules, filling) orelse add(filling) orelse {
+    const superslab = find(granules, filling) orelse add(granules, filling) orelse {
         lock.unlock();
         return null;
     };
     const start = place(superslab, granules, filling);
     const mask = bitmap.run(start, granules);
+    if (!takeClean(superslab, mask)) {
+        lock.unlock();
+        return null;
+    }
     const clean = superslab.dirty & ~superslab.ready & mask == 0;
     const resident = superslab.dirty & mask != 0;
     const is_new = superslab.free == all_granules;
@@ -229,6 +237,30 @@ fn place(superslab: *const Superslab, granules: u32, filling: Filling) u32 {
     return bitmap.findRun(superslab.free, granules).?;
 }
 
+/// Counts free granules against the limit that are about to be resident. False if they do not fit.
+fn takeClean(superslab: *const Superslab, granules: bitmap.Granules) bool {
+    // Until it is known whether the huge page comes, all of it counts.
+    return process_limit.take(if (superslab.pages == .asked) 0 else granuleBytes(granules & ~superslab.dirty));
+}
+
+fn granuleBytes(granules: bitmap.Granules) usize {
+    return @as(usize, @popCount(granules)) << geometry.granule_shift;
+}
+
+/// What counts against the limit. Walks all superslabs.
+pub fn countedBytes() usize {
+    lock.lock();
+    defer lock.unlock();
+    var bytes: usize = 0;
+    for ([_]?*Superslab{ all, doomed }) |list| {
+        var superslab = list;
+        while (superslab) |one| : (superslab = one.next) {
+            bytes += record_counted + granuleBytes(if (one.pages == .asked) all_granules else ~one.free | one.dirty);
+        }
+    }
+    return bytes;
+}
+
 /// The pages of granules that were ready go back: they belong to a run now that may not need them.
 fn unready(superslab: *const Superslab, ready: bitmap.Granules) void {
     // What the OS keeps stays resident, and zero.
@@ -251,7 +283,7 @@ fn planRun(superslab: *Superslab, start: u32, granules: u32) ?Plan {
     if (answer.way == .touch and !answer.timed) return null;
     cost.wrote(&counts);
     counts.ahead_granules += granules;
-    if (answer.way != .populate256) return .{ .answer = answer, .behind = 0 };
+    if (answer.way != .populate256 or !process_limit.take(granuleBytes(behind))) return .{ .answer = answer, .behind = 0 };
     counts.ahead_granules += @popCount(behind);
     superslab.free &= ~behind;
     rebin(superslab);
@@ -297,7 +329,10 @@ noinline fn askHuge(superslab: *Superslab, owned: usize) void {
     lock.lock();
     defer lock.unlock();
     fresh_pages.record(.{ .way = .huge, .timed = true }, geometry.superslab_granules, got);
-    if (got.result != .done) return setPages(superslab, .small);
+    if (got.result != .done) {
+        process_limit.give(granuleBytes(superslab.free & ~superslab.dirty));
+        return setPages(superslab, .small);
+    }
     cost.wrote(&counts);
     counts.huge_ever += 1;
     const ready = superslab.free & ~superslab.dirty;
@@ -352,8 +387,8 @@ fn takeGranules(superslab: *Superslab, start: u32, mask: bitmap.Granules, fillin
     return ready;
 }
 
-/// Makes a sparse run as long as `granules` by what lies behind it. False if that is not free, and nothing has
-/// changed.
+/// Makes a sparse run as long as `granules` by what lies behind it. False if that is not free or does not fit in the
+/// limit, and nothing has changed.
 pub fn growRun(superslab: *Superslab, start: u32, granules: u32) bool {
     const ready = growRunLocked(superslab, start, granules) orelse return false;
     unready(superslab, ready);
@@ -367,7 +402,7 @@ fn growRunLocked(superslab: *Superslab, start: u32, granules: u32) ?bitmap.Granu
     assert(before >= 1 and granules > before);
     if (start + granules > geometry.superslab_granules) return null;
     const mask = bitmap.run(start + before, granules - before);
-    if (superslab.free & mask != mask) return null;
+    if (superslab.free & mask != mask or !takeClean(superslab, mask)) return null;
     return takeGranules(superslab, start, mask, .sparse);
 }
 
@@ -536,8 +571,9 @@ fn unmapDoomed() usize {
         doomed = superslab.next;
         lock.unlock();
 
-        bytes += @as(usize, @popCount(superslab.dirty)) << geometry.granule_shift;
+        bytes += granuleBytes(superslab.dirty);
         space.giveBack(superslab.base, geometry.superslab_bytes);
+        process_limit.give(record_counted + granuleBytes(superslab.dirty));
         releaseWords(superslab);
         lock.lock();
         counts.unmapped_ever += 1;
@@ -598,8 +634,9 @@ fn purgeTurn(turn: Turn, limit: usize) ?usize {
         rebin(one);
         lock.unlock();
         const kept = releaseGranules(one.base, if (canary.is(.purge_long)) taken | taken << 1 else taken);
-        bytes += @as(usize, @popCount(taken & ~kept)) << geometry.granule_shift;
+        bytes += granuleBytes(taken & ~kept);
         lock.lock();
+        if (one.pages != .asked) process_limit.give(granuleBytes(taken & ~kept));
         superslab = one.next;
         cost.wrote(&one.free);
         cost.wrote(&counts);
@@ -634,14 +671,21 @@ fn setUnsettled(value: bool) void {
     atomic.store(bool, &unsettled, value, .monotonic);
 }
 
-/// Maps one more superslab and puts it in service.
-fn add(filling: Filling) ?*Superslab {
-    const superslab = takeRecord() orelse return refuse();
+/// Maps one more superslab and puts it in service, for a run of `granules`.
+fn add(granules: u32, filling: Filling) ?*Superslab {
+    // Not mapped at all rather than mapped for a run that does not fit.
+    const run_bytes = @as(usize, granules) << geometry.granule_shift;
+    if (!process_limit.hasRoom(record_counted + run_bytes) or !process_limit.take(record_counted)) return null;
+    const superslab = takeRecord() orelse {
+        process_limit.give(record_counted);
+        return refuse();
+    };
     // A record that served before knows where the hole is that its superslab left. Only a new one goes below
     // all others, so that the address space in use ends where the largest number of superslabs put it.
     const wanted = if (superslab.base != 0) superslab.base else hint;
     const mapping = map(wanted) orelse map(0) orelse {
         giveRecord(superslab);
+        process_limit.give(record_counted);
         return refuse();
     };
     if (superslab.base == 0) hint = mapping.address - geometry.superslab_bytes;
@@ -650,6 +694,7 @@ fn add(filling: Filling) ?*Superslab {
     superslab.base = mapping.address;
     superslab.free = all_granules;
     superslab.dirty = if (mapping.zeroed) 0 else all_granules;
+    process_limit.add(granuleBytes(superslab.dirty));
     superslab.ready = 0;
     superslab.dense = 0;
     counts.dirty_granules += @popCount(superslab.dirty);
@@ -661,11 +706,15 @@ fn add(filling: Filling) ?*Superslab {
     return superslab;
 }
 
-/// A huge page is worth its while for the superslab at `address`, and the OS may give one.
+/// A huge page is worth its while for the superslab at `address`, fits in the limit, and the OS may give one. Then it
+/// counts already.
 fn askedFor(address: usize) bool {
     if (counts.dense_granules < fresh_pages.huge_granules_min) return false;
     if (!fresh_pages.forSuperslab(geometry.superslab_granules)) return false;
-    return os.hugePages(address, geometry.superslab_bytes);
+    if (!process_limit.take(geometry.superslab_bytes)) return false;
+    if (os.hugePages(address, geometry.superslab_bytes)) return true;
+    process_limit.give(geometry.superslab_bytes);
+    return false;
 }
 
 /// 2 MiB of address space that the page map and the registry have room for.
@@ -1323,4 +1372,73 @@ test "superslab: the way that costs least by the clock is taken" {
         for (runs.items[800..1000]) |run| populated += @intFromBool(isTouched(run.address()));
         try std.testing.expect(populated > 150);
     }
+}
+
+fn countedInTest() usize {
+    return countedBytes() + registry.mappedBytes();
+}
+
+test "superslab: under a limit what is resident counts, and nothing is mapped for a run that does not fit" {
+    try std.testing.expect(page_map.start());
+    const gpa = std.testing.allocator;
+    _ = purge();
+    defer settings.fresh = .auto;
+    defer process_limit.set(null, 0);
+    defer os.refusal = .{};
+    const refused_ever = count().refused_ever;
+    for ([_]settings.Fresh{ .auto, .touch, .populate256, .huge }) |way| {
+        settings.fresh = way;
+        const most = countedInTest() + (if (way == .huge) @as(usize, 100) else 20) * geometry.superslab_bytes + 7 * geometry.granule_bytes;
+        process_limit.set(most, countedInTest());
+        var runs: std.ArrayList(Run) = .empty;
+        defer runs.deinit(gpa);
+        var random_source = std.Random.DefaultPrng.init(std.testing.random_seed);
+        const random = random_source.random();
+        var did_not_fit: usize = 0;
+        for (0..6000) |step| {
+            if (random.uintLessThan(u8, 32) == 0) os.refusal = .{ .refuse_from = random.intRangeAtMost(usize, 1, 4), .refuse_count = 1 };
+            // Every fourth huge page does not come.
+            if (way == .huge and random.uintLessThan(u8, 4) == 0) os.refusal = .{
+                .refuse_from = 1,
+                .refuse_count = 1,
+                .spared = std.EnumSet(os.Call).full.differenceWith(.initOne(.resident)),
+            };
+            const filling: Filling = if (random.uintLessThan(u8, 8) == 0) .sparse else .dense;
+            if (random.uintLessThan(u8, 4) != 0) {
+                const granules = if (filling == .dense) 1 else random.intRangeAtMost(u32, 1, 16);
+                if (allocateRun(granules, filling)) |run| try runs.append(gpa, run) else did_not_fit += 1;
+            } else if (runs.items.len > 0) {
+                const run = runs.swapRemove(random.uintLessThan(usize, runs.items.len));
+                if (run.ahead != 0) caughtUp(run.ahead);
+                const length = run.superslab.run_granules[run.start];
+                if (length > 1) _ = growRun(run.superslab, run.start, length + 1);
+                freeRun(run.superslab, run.start);
+                if (random.boolean()) settle();
+                if (random.uintLessThan(u8, 200) == 0) _ = purge();
+            }
+            os.refusal = .{};
+            try std.testing.expect(process_limit.counted() <= most);
+            if (step % 100 == 0) try std.testing.expectEqual(countedInTest(), process_limit.counted());
+        }
+        try std.testing.expectEqual(countedInTest(), process_limit.counted());
+        // Where one superslab more does not fit, none is mapped and none is refused by the OS.
+        for (0..2) |_| {
+            while (allocateRun(32, .sparse)) |run| try runs.append(gpa, run);
+            _ = purge();
+        }
+        const before = count();
+        try std.testing.expectEqual(null, allocateRun(32, .sparse));
+        try std.testing.expectEqual(before.mapped_ever, count().mapped_ever);
+        try std.testing.expect(did_not_fit > 50);
+        for (runs.items) |run| {
+            if (run.ahead != 0) caughtUp(run.ahead);
+            freeRun(run.superslab, run.start);
+        }
+        _ = purge();
+        verify();
+        try std.testing.expectEqual(countedInTest(), process_limit.counted());
+        try std.testing.expectEqual(0, count().mapped);
+        try std.testing.expectEqual(before.refused_ever, count().refused_ever);
+    }
+    counts.refused_ever = @max(refused_ever, 1);
 }

@@ -51,6 +51,7 @@ pub const Name = enum {
     calls_protect,
     calls_remap,
     calls_limit,
+    calls_file,
     calls_wait,
     calls_wake,
     calls_sleep,

@@ -27,7 +27,7 @@ pub fn lastError() u32 {
 }
 
 /// The calls that the system may refuse.
-pub const Call = enum { map, unmap, release, small_pages, huge_pages, populate, resident, make_writable, resize, move, limit };
+pub const Call = enum { map, unmap, release, small_pages, huge_pages, populate, resident, make_writable, resize, move, limit, read_file };
 
 /// Tests make calls fail: the call numbered `refuse_from` and `refuse_count - 1` calls after it, of those that are
 /// not spared.
@@ -268,6 +268,31 @@ pub fn addressSpaceLimit() usize {
     var limit: linux.rlimit = undefined;
     if (!succeeded(linux.prlimit(0, .AS, null, &limit))) return std.math.maxInt(usize);
     return limit.cur;
+}
+
+/// The first bytes of a file, as many as fit in `buffer`. Null when it cannot be read.
+pub fn readFile(path: [*:0]const u8, buffer: []u8) ?[]const u8 {
+    if (builtin.os.tag != .linux or refused(.read_file)) return null;
+    cost.called(.calls_file);
+    const opened = linux.openat(linux.AT.FDCWD, path, .{ .CLOEXEC = true }, 0);
+    if (!succeeded(opened)) return null;
+    const file: linux.fd_t = @intCast(opened);
+    defer {
+        cost.called(.calls_file);
+        _ = linux.close(file);
+    }
+    var length: usize = 0;
+    while (length < buffer.len) {
+        cost.called(.calls_file);
+        const got = linux.read(file, buffer.ptr + length, buffer.len - length);
+        switch (linux.errno(got)) {
+            .SUCCESS => if (got == 0) break,
+            .INTR => continue,
+            else => return null,
+        }
+        length += got;
+    }
+    return buffer[0..length];
 }
 
 /// The key of the page size in the auxiliary vector (elf.h).
