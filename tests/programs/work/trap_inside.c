@@ -20,7 +20,7 @@
 #include <ucontext.h>
 #include <unistd.h>
 
-enum { superslab = 2 << 20, expected = 3, turns = 12, churners = 4, blocks = 15000, unavailable = 77 };
+enum { superslab = 2 << 20, expected = 3, turns = 12, churners = 4, blocks = 15000, block_size = 120000, unavailable = 77 };
 
 static int forking, in_child;
 static volatile int traps, children;
@@ -93,7 +93,8 @@ static void handle(int number, siginfo_t *info, void *context) {
 }
 
 static void *churn(void *argument) {
-  const size_t size = 20000 + 30000 * *(int *)argument;
+  // What they free leaves room for runs of half a superslab rarely, so that the main thread soon asks for a new one.
+  const size_t size = 20000 + 10000 * *(int *)argument;
   for (;;) {
     void *held[60];
     for (int i = 0; i < 60; i++) held[i] = malloc(size);
@@ -137,7 +138,7 @@ int main(int count, char **arguments) {
     const int before = traps;
     int some = 0;
     // The class's lock is held, and the page heap's.
-    while (some < blocks && (held[some] = malloc(4000)) != NULL && traps == before) {
+    while (some < blocks && (held[some] = malloc(block_size)) != NULL && traps == before) {
       memset(held[some], 1, 4000);
       some++;
     }

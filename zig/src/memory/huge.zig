@@ -248,12 +248,25 @@ pub fn usableBytes(address: usize) usize {
     return recordOf(address).bytes;
 }
 
-/// Makes the block hold `bytes`. Returns where it lies then; null when that cannot be had, and the block is as it was,
-/// but may hold more.
+/// Makes the block hold `bytes`. Returns where it lies then; null when that cannot be had, and the block is as it was.
 pub fn resize(address: usize, bytes: usize) ?usize {
     const record = recordOf(address);
     const mapped = roundUp(bytes) orelse return null;
-    if (mapped == record.bytes) return address;
+    const before = record.bytes;
+    if (mapped == before) return address;
+    if (resizeTo(record, mapped)) |resized| return resized;
+    if (record.bytes > before) {
+        // It took a rest that did not suffice.
+        const joined: cache.Mapping = .of(address, record.bytes);
+        record.bytes = before;
+        leaveRest(record, joined.restBehind(before));
+    }
+    return null;
+}
+
+/// As `resize`, but where that cannot be had the block may hold more than before.
+fn resizeTo(record: *Record, mapped: usize) ?usize {
+    const address = record.address;
     if (mapped > record.bytes) {
         if (record.rest_waits and growIntoRest(record, mapped)) return address;
         if (moveToWaiting(record, mapped)) |moved| return moved;
@@ -685,7 +698,10 @@ test "huge: blocks that grow and shrink at random hold what was written, and the
             model.* = .{};
         } else {
             const before = model.bytes;
-            if (resize(model.address, bytes)) |address| model.address = address;
+            const before = usableBytes(model.address);
+            if (resize(model.address, bytes)) |address| {
+                model.address = address;
+            } else try std.testing.expectEqual(before, usableBytes(model.address));
             os.refusal = .{};
             model.bytes = usableBytes(model.address);
             // A block that could not shrink may have lost what it was to lose.

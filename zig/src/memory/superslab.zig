@@ -518,6 +518,8 @@ noinline fn settleSlow() void {
     defer purging.unlock();
     lock.lock();
     setUnsettled(false);
+    // What `purge` took, or what a thread that a forked child has not was taking, is dirty no more.
+    retention.noteFewer(spareGranules());
     const slice = retention.slice();
     const limit = counts.dirty_granules - slice;
     const refusal = refusal_unsaid;
