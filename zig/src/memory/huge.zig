@@ -698,7 +698,6 @@ test "huge: blocks that grow and shrink at random hold what was written, and the
             model.* = .{};
         } else {
             const before = model.bytes;
-            const before = usableBytes(model.address);
             if (resize(model.address, bytes)) |address| {
                 model.address = address;
             } else try std.testing.expectEqual(before, usableBytes(model.address));
