@@ -83,7 +83,8 @@ What to write (besides the tables on standard output):
                       Each FILE may be -, once, for standard output; the tables then go to
                       standard error. Files appear whole, when counting has ended.
 
-Ctrl-C ends early: what was counted is shown and written, marked as interrupted.
+Ctrl-C ends early: what was counted is shown and written, marked as interrupted (CSV has no
+place for a mark).
 
 Exit status: 0 counted; 1 if system or hakmem failed, or every allocator did, or valgrind is not
 installed, or a file could not be written; 2 wrong usage; 130 ended by Ctrl-C.

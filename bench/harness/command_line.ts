@@ -73,7 +73,8 @@ export const outputHelp = `What to write (besides the table on standard output):
                       Each FILE may be -, once, for standard output; the table then goes to
                       standard error. Files appear whole, when measuring has ended.
 
-Ctrl-C ends early: what was measured is shown and written, marked as interrupted.
+Ctrl-C ends early: what was measured is shown and written, marked as interrupted (CSV has no
+place for a mark).
 
 Exit status: 0 measured; 1 if system or hakmem failed, or every allocator did (a peer that fails is
 shown in the table and fails nothing else), or a file could not be written; 2 wrong usage;

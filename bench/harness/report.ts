@@ -48,7 +48,8 @@ export async function takeReport<Result extends Measured>(
 ): Promise<{ head: ReportHead; result: Result }> {
   const missing = options.allocators === null ? missingPeers(allocators) : [];
   if (missing.length > 0) console.error(`Not installed, so not measured: ${missing.join(", ")}`);
-  console.error(`Seed ${options.seed}; ${allocators.map(({ name }) => name).join(", ")}`);
+  const names = allocators.map(({ name }) => name).join(", ");
+  console.error(`Seed ${options.seed}${names === "" ? "" : `; ${names}`}`);
   const commit = await commitOf(root);
   const started = new Date().toISOString().replace(/\.\d+Z$/, "Z");
   const folder = await Deno.makeTempDir({ prefix: `hakmem-${command[0]}-` });
