@@ -16,6 +16,7 @@ import {
   readArguments,
   refuseWords,
 } from "../harness/command_line.ts";
+import type { ProcessWork } from "./state.ts";
 
 /** A workload of the native driver. */
 export interface SoakWorkload {
@@ -52,16 +53,7 @@ export const workloads: Readonly<Record<string, SoakWorkload>> = {
 };
 
 /** What a soak does; a resumed one does the same. */
-export interface SoakOptions extends CommonOptions {
-  /** The name of the workload. */
-  workload: string;
-  /** Threads of each process. */
-  threads: number;
-  /** What all allocators share. */
-  minutes: number;
-  /** How long an allocator works at a time. */
-  epochSeconds: number;
-}
+export interface SoakOptions extends CommonOptions, ProcessWork {}
 
 /** A soak that is to begin, or one that goes on. */
 export type SoakRequest =

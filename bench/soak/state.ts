@@ -29,8 +29,8 @@ export interface StateHead {
   machine: string;
 }
 
-/** What is measured. */
-export interface Plan {
+/** What each process does. */
+export interface ProcessWork {
   /** The name of the workload. */
   workload: string;
   /** Threads of each process. */
@@ -39,6 +39,10 @@ export interface Plan {
   minutes: number;
   /** How long an allocator works at a time. */
   epochSeconds: number;
+}
+
+/** What is measured. */
+export interface Plan extends ProcessWork {
   /** What the workload draws from. */
   seed: number;
   /** How many rounds there are to be. */

@@ -2,8 +2,9 @@
 //! large blocks alike.
 //!
 //! A run comes from where pages are resident, if any superslab has so many free together, else from anywhere: from the
-//! superslab whose longest such run is the shortest that fits, so that others can become empty. An empty superslab is unmapped, but for one that is kept for the next request. Free granules that
-//! still hold pages are counted ("dirty"), and past a budget their pages are given back.
+//! superslab whose longest such run is the shortest that fits, so that others can become empty. Free granules that still
+//! hold pages are counted ("dirty"), and wait as `retention` says before their pages are given back. An empty superslab
+//! without pages is unmapped, but for one that is kept for the next request.
 //! Runs of slabs of small blocks get their pages as `fresh_pages` says: populated ahead, or a huge page for a whole
 //! superslab. What is resident so and still free is "ready": dirty, but it reads as zero. Runs that may stay
 //! untouched take no such pages: theirs come from superslabs of small pages.
