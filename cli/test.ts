@@ -4,7 +4,8 @@
  * What a test prints goes through to the user as it comes. The Zig runner prints a line for each test
  * (`zig/test_runner.zig`). Each Deno test file runs in a process of its own, so that a crash of the library
  * inside Deno costs the rest of one file only, and is counted from a JUnit report. Where a process dies
- * before it has reported, what it was running counts as failed.
+ * before it has reported, what it was running counts as failed. As many files run at once as there are
+ * processors; what they print comes file by file.
  *
  * @module
  */
@@ -60,11 +61,60 @@ export async function run(args: string[]): Promise<number> {
   for await (const path of filesBelow(root)) {
     if (path.endsWith("_test.ts")) files.push(path);
   }
-  for (const [index, file] of files.entries()) {
-    console.log(`\n# ${relative(root, file)} (${index + 1} of ${files.length} files)`);
-    outcomes.push(await denoTests(file, filter));
-  }
+  outcomes.push(...await allDenoTests(files, filter));
   return report(outcomes, filter);
+}
+
+/** Runs test files, as many at once as there are processors. */
+async function allDenoTests(files: readonly string[], filter: string): Promise<Outcome[]> {
+  const outcomes: Outcome[] = [];
+  const turns = new Turns((piece) => writeOut(Deno.stdout, piece));
+  const waiting = files.entries();
+  const lane = async (): Promise<void> => {
+    for (const [index, file] of waiting) {
+      const say = (piece: Uint8Array): void => turns.say(index, piece);
+      const head = `\n# ${relative(root, file)} (${index + 1} of ${files.length} files)\n`;
+      say(new TextEncoder().encode(head));
+      outcomes[index] = await denoTests(file, filter, say);
+      turns.end(index);
+    }
+  };
+  await Promise.all(Array.from({ length: navigator.hardwareConcurrency }, lane));
+  return outcomes;
+}
+
+/**
+ * Output of several that speak at once, one after the other: the first that has not ended is heard as it speaks,
+ * what the others say is kept until their turn.
+ */
+export class Turns {
+  #current = 0;
+  #kept = new Map<number, Uint8Array[]>();
+  #ended = new Set<number>();
+  #out: (piece: Uint8Array) => void;
+
+  /** @param out Takes what is to be heard now. */
+  constructor(out: (piece: Uint8Array) => void) {
+    this.#out = out;
+  }
+
+  /** One of them, numbered from 0, says something. */
+  say(speaker: number, piece: Uint8Array): void {
+    if (speaker === this.#current) return this.#out(piece);
+    const kept = this.#kept.get(speaker);
+    if (kept === undefined) this.#kept.set(speaker, [piece]);
+    else kept.push(piece);
+  }
+
+  /** It has said everything. */
+  end(speaker: number): void {
+    this.#ended.add(speaker);
+    while (this.#ended.delete(this.#current)) {
+      this.#current++;
+      for (const piece of this.#kept.get(this.#current) ?? []) this.#out(piece);
+      this.#kept.delete(this.#current);
+    }
+  }
 }
 
 /** Prints what was skipped, what failed and, last, the counts. Returns the exit status. */
@@ -145,7 +195,11 @@ export class ZigTally {
   }
 }
 
-async function denoTests(file: string, filter: string): Promise<Outcome> {
+async function denoTests(
+  file: string,
+  filter: string,
+  say: (piece: Uint8Array) => void,
+): Promise<Outcome> {
   const name = relative(root, file);
   const folder = await Deno.makeTempDir({ prefix: "hak-test-" });
   try {
@@ -165,9 +219,10 @@ async function denoTests(file: string, filter: string): Promise<Outcome> {
       cwd: root,
       env: Deno.stdout.isTerminal() && !Deno.noColor ? { FORCE_COLOR: "1" } : {},
       onStdout: (piece) => {
-        writeOut(Deno.stdout, piece);
+        say(piece);
         lines.add(piece);
       },
+      onStderr: say,
     });
     lines.end();
     return tally.outcome(name, status, await readIfThere(junit));

@@ -6,7 +6,7 @@ import assert from "node:assert/strict";
 import { dirname, join, relative } from "node:path";
 import { buildIfNeeded, zigPath } from "../cli/build.ts";
 import { callerPath, ffiLibrary, preloadLibrary, root } from "../cli/paths.ts";
-import { DenoTally, readJunit, ZigTally } from "../cli/test.ts";
+import { DenoTally, readJunit, Turns, ZigTally } from "../cli/test.ts";
 import { filesBelow } from "../cli/walk.ts";
 
 const decoder = new TextDecoder();
@@ -567,6 +567,27 @@ Deno.test("Zig tests that run at the same time are told apart", () => {
     failed: ["zig: b: crashed (see above)"],
     skipped: ["zig: c: why: not"],
   });
+});
+
+Deno.test("of test files that run at the same time, each is heard whole and in its turn", () => {
+  let heard = "";
+  const turns = new Turns((piece) => heard += decoder.decode(piece));
+  const say = (speaker: number, text: string): void =>
+    turns.say(speaker, new TextEncoder().encode(text));
+  say(1, "b");
+  say(0, "a");
+  assert.equal(heard, "a");
+  say(1, "B");
+  turns.end(1);
+  say(2, "c");
+  say(0, "A");
+  assert.equal(heard, "aA");
+  turns.end(0);
+  assert.equal(heard, "aAbBc");
+  say(2, "C");
+  turns.end(2);
+  say(3, "d");
+  assert.equal(heard, "aAbBcCd");
 });
 
 Deno.test("without a report, Deno's own lines are counted", () => {
