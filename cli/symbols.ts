@@ -19,6 +19,7 @@ import {
 import { buildIfNeeded } from "./build.ts";
 import { RunError, UsageError } from "./errors.ts";
 import { ffiLibrary, root } from "./paths.ts";
+import { readIfThere } from "./walk.ts";
 
 /** One line for the list of commands. */
 export const summary: string =
@@ -60,15 +61,6 @@ function wantsCheck(args: string[]): boolean {
     throw new UsageError(
       `${args.map((arg) => JSON.stringify(arg)).join(" ")}: it takes only --check`,
     );
-  }
-}
-
-async function readIfThere(path: string): Promise<string | null> {
-  try {
-    return await Deno.readTextFile(path);
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return null;
-    throw error;
   }
 }
 

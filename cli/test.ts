@@ -15,7 +15,7 @@ import { buildIfNeeded, zigPath } from "./build.ts";
 import { runChild, writeOut } from "./child.ts";
 import { RunError, UsageError } from "./errors.ts";
 import { root } from "./paths.ts";
-import { filesBelow } from "./walk.ts";
+import { filesBelow, readIfThere } from "./walk.ts";
 
 /** One line for the list of commands. */
 export const summary: string = "Run the Zig and the Deno tests";
@@ -228,15 +228,6 @@ async function denoTests(
     return tally.outcome(name, status, await readIfThere(junit));
   } finally {
     await Deno.remove(folder, { recursive: true });
-  }
-}
-
-async function readIfThere(path: string): Promise<string | null> {
-  try {
-    return await Deno.readTextFile(path);
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return null;
-    throw error;
   }
 }
 

@@ -27,3 +27,13 @@ export async function* filesBelow(directory: string): AsyncGenerator<string> {
     else if (!entry.name.startsWith(".") && !skipped.has(entry.name)) yield* filesBelow(path);
   }
 }
+
+/** The text of a file; `null` if there is none. */
+export async function readIfThere(path: string): Promise<string | null> {
+  try {
+    return await Deno.readTextFile(path);
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return null;
+    throw error;
+  }
+}

@@ -18,6 +18,7 @@ import {
   inFolder,
   interruptOnce,
   namesIn,
+  readReport,
   verbCommand,
 } from "./verb_support.ts";
 
@@ -171,10 +172,6 @@ Deno.test("peak RSS is the program's own, or its largest child's, and not that o
     assert(Number(large.cpu_ns) > 0);
   }));
 
-async function readReport(folder: string): Promise<ComparisonReport> {
-  return JSON.parse(await Deno.readTextFile(join(folder, "r.json")));
-}
-
 testUnless(
   "a program is measured under each allocator, and one that crashes fails nothing else",
   missing("git"),
@@ -194,7 +191,7 @@ testUnless(
         { env: { TMPDIR: temporary } },
       );
       assert.equal(code, 0, stderr);
-      const { rows, summary } = await readReport(folder);
+      const { rows, summary } = await readReport<ComparisonReport>(folder);
       assert.equal(rows.length, 3);
       for (const row of rows.filter(({ allocator }) => allocator !== "crashes")) {
         assert.equal(row.error, null);
@@ -228,7 +225,7 @@ testUnless(
         ...["--json", "r.json"],
       ], folder);
       assert.equal(code, 0, stderr);
-      const { rows } = await readReport(folder);
+      const { rows } = await readReport<ComparisonReport>(folder);
       assert.deepEqual(rows.map(({ error, repeats }) => [error, repeats]), [[null, 1], [null, 1]]);
       // What was put into the server is in its RSS.
       for (const { rss_bytes: rss } of rows) assert(rss !== null && rss > 30 * 2 ** 20, `${rss}`);
@@ -258,7 +255,7 @@ for (const [how, name] of [["git", "git"], ["a server", "redis-server"]] as cons
         );
         assert.equal(code, 130, stderr);
         assert.match(stdout, /INTERRUPTED/);
-        const { rows, interrupted } = await readReport(folder);
+        const { rows, interrupted } = await readReport<ComparisonReport>(folder);
         assert.equal(interrupted, true);
         assert.deepEqual(rows.map(({ error }) => error), [null]);
         assert.deepEqual(namesIn(temporary), []);

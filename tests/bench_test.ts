@@ -15,12 +15,9 @@ import {
   interruptOnce,
   namesIn,
   type Outcome,
+  readReport,
   verbCommand,
 } from "./verb_support.ts";
-
-async function readReport(folder: string): Promise<ComparisonReport> {
-  return JSON.parse(await Deno.readTextFile(join(folder, "r.json")));
-}
 
 Deno.test("a run writes what its schema says, and the rows add up", () =>
   inFolder(async (folder) => {
@@ -38,7 +35,7 @@ Deno.test("a run writes what its schema says, and the rows add up", () =>
       assert(line.length <= 100 || line.includes("version"), line);
     }
 
-    const report = await readReport(folder);
+    const report = await readReport<ComparisonReport>(folder);
     assert.deepEqual(Object.keys(report), [
       ...["schema", "command", "seed", "started", "interrupted", "commit", "machine"],
       ...["rows", "summary"],
@@ -112,7 +109,7 @@ Deno.test("a peer that fails does so in its row, with its reason, and fails noth
       ...["--peer", `crashes=${told},PEER_CRASHES=1`, "--peer", `well=${told}`],
     ], folder);
     assert.equal(code, 0, stderr);
-    const { rows } = await readReport(folder);
+    const { rows } = await readReport<ComparisonReport>(folder);
     assert.equal(rows.length, 10);
     const error = (allocator: string, name: string): string => {
       const row = rows.find((other) => other.allocator === allocator && other.row === name);
@@ -178,7 +175,7 @@ Deno.test("the caller's own preload is measured with no one", () =>
       { env: { LD_PRELOAD: other } },
     );
     assert.equal(code, 0, stderr);
-    const { rows } = await readReport(folder);
+    const { rows } = await readReport<ComparisonReport>(folder);
     assert.deepEqual(rows.map(({ loaded, error }) => [loaded, error]), [[true, null]]);
   }));
 
@@ -188,7 +185,7 @@ const longRun = [
 ];
 
 async function checkInterrupted(folder: string, { code, stdout }: Outcome): Promise<void> {
-  const report = await readReport(folder);
+  const report = await readReport<ComparisonReport>(folder);
   assert.equal(code, 130);
   assert.equal(report.interrupted, true);
   assert.equal(report.rows.length, 6);

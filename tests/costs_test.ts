@@ -11,6 +11,7 @@ import type { CostReport } from "../bench/costs/schema.ts";
 import { renderTable } from "../bench/costs/table.ts";
 import { countingLibrary, ffiLibrary, preloadLibrary, root } from "../cli/paths.ts";
 import { testUnless } from "./skip.ts";
+import { syntheticHead } from "./verb_support.ts";
 
 /**
  * What `malloc` and `free` of a block at hand take on x86-64, the return included: docs/DESIGN.md, "One
@@ -178,18 +179,7 @@ const subject = { workload: "w", row: "w-1", label: "W", operation: "pair", thre
 const synthetic: CostReport = {
   schema: "hakmem.costs/1",
   command: ["costs"],
-  seed: 1,
-  started: "2026-11-21T10:00:00Z",
-  interrupted: false,
-  commit: "unknown",
-  machine: {
-    cpu: "a processor",
-    cores: 2,
-    memory_bytes: 2 ** 33,
-    kernel: "Linux 6.1",
-    libc: "glibc 2.36",
-    thp: "madvise",
-  },
+  ...syntheticHead,
   valgrind: "3.19.0",
   instructions: [
     {

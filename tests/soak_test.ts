@@ -17,12 +17,9 @@ import {
   inFolder,
   interruptOnce,
   namesIn,
+  readReport,
   verbCommand,
 } from "./verb_support.ts";
-
-async function readReport(folder: string): Promise<SoakReport> {
-  return JSON.parse(await Deno.readTextFile(join(folder, "r.json")));
-}
 
 function rowOf({ rows }: SoakReport, name: string): Row {
   const row = rows.find(({ allocator }) => allocator === name);
@@ -43,7 +40,7 @@ Deno.test("a soak writes what its schema says, in turn, and leaves no state", ()
     assert.equal(code, 0, stderr);
     assert.deepEqual(namesIn(folder), ["r.csv", "r.html", "r.json"]);
     assert.match(stderr, /Seed 7[^]*State: hak-soak\.state[^]*Rounds 1–10 of/);
-    const report = await readReport(folder);
+    const report = await readReport<SoakReport>(folder);
     assert.deepEqual(Object.keys(report), [
       ...["schema", "command", "seed", "started", "interrupted", "commit", "machine"],
       ...["workload", "threads", "minutes", "epoch_seconds", "rounds", "resumed", "rows", "goals"],
@@ -104,7 +101,7 @@ Deno.test("a planted leak is found as drift, and no leak as none", () =>
       ...briefly(0.02),
     ], folder);
     assert.equal(code, 0, stderr);
-    const report = await readReport(folder);
+    const report = await readReport<SoakReport>(folder);
     const [bad] = rowOf(report, "leaky").lives;
     const [good] = rowOf(report, "tidy").lives;
     assert(figure(bad?.low) > 0.1, stdout);
@@ -160,7 +157,7 @@ Deno.test("system calls of an operation are counted for any allocator, and the d
     const alone = ["--allocators", "talking,silent", ...peers, ...briefly(0.02)];
     const { code, stderr } = await soak(alone, folder);
     assert.equal(code, 0, stderr);
-    const report = await readReport(folder);
+    const report = await readReport<SoakReport>(folder);
     const counted = rowOf(report, "talking").system_calls;
     const share = figure(counted?.calls.getppid) / figure(counted?.operations);
     assert(Math.abs(share * 1000 - 1) < 0.02, `${share}`);
@@ -173,7 +170,7 @@ Deno.test("system calls of an operation are counted for any allocator, and the d
     const threads = ["--allocators", "silent", "--peer", `silent=${silent}`, "--threads", "3"];
     const several = await soak([...threads, ...briefly()], folder);
     assert.equal(several.code, 0, several.stderr);
-    assert.deepEqual(rowOf(await readReport(folder), "silent").system_calls?.calls, {});
+    assert.deepEqual(rowOf(await readReport<SoakReport>(folder), "silent").system_calls?.calls, {});
   }));
 
 for (const workload of ["larson", "xthread", "medium"]) {
@@ -182,7 +179,7 @@ for (const workload of ["larson", "xthread", "medium"]) {
       const args = ["--workload", workload, "--allocators", "system,hakmem", ...briefly()];
       const { code, stderr } = await soak(args, folder);
       assert.equal(code, 0, stderr);
-      const report = await readReport(folder);
+      const report = await readReport<SoakReport>(folder);
       assert.equal(report.threads, workload === "medium" ? 1 : 2);
       for (const row of report.rows) {
         checkRow(row, report.rounds);
@@ -208,7 +205,7 @@ Deno.test("peers that fail are shown as failed with what they did until then, an
       folder,
     );
     assert.equal(code, 0, stderr);
-    const report = await readReport(folder);
+    const report = await readReport<SoakReport>(folder);
     checkRounds(rowOf(report, "system"), report.rounds);
     const errors: [name: string, says: RegExp][] = [
       ["dies", /^crashed with SIG(ILL|TRAP)/],
@@ -275,7 +272,7 @@ async function checkResumed(
   if (signal === "SIGINT") {
     assert.match(ended.stderr, /To go on: \.\/hak soak --resume hak-soak\.state/);
     assert.match(ended.stdout, /INTERRUPTED/);
-    const report = await readReport(folder);
+    const report = await readReport<SoakReport>(folder);
     assert.equal(report.interrupted, true);
     for (const row of report.rows) assert(row.error === null && row.epochs.length >= 10);
   }
@@ -287,7 +284,7 @@ async function checkResumed(
   assert.equal(code, 0, stderr);
   assert.deepEqual(namesIn(folder), ["r.json"]);
   assert.match(stdout, /Lives: a soak that is resumed has new processes/);
-  const report = await readReport(folder);
+  const report = await readReport<SoakReport>(folder);
   assert.equal(report.interrupted, false);
   assert.equal(report.resumed.length, 1);
   assert.equal(report.seed, seed);

@@ -13,12 +13,9 @@ import {
   interruptOnce,
   namesIn,
   type Outcome,
+  readReport,
   verbCommand,
 } from "./verb_support.ts";
-
-async function readReport(path: string): Promise<SweepReport> {
-  return JSON.parse(await Deno.readTextFile(path));
-}
 
 const figureNames = [
   ...["base_rss_bytes", "live_rss_bytes", "overhead_bytes", "overhead_per_block_bytes"],
@@ -36,7 +33,7 @@ Deno.test("a sweep writes what its schema says, and the rows add up", () =>
     assert.match(stdout, /seed 7/);
     assert.match(stderr, /Seed 7[^]*Warm-up round[^]*Round 1 of 2[^]*Round 2 of 2/);
 
-    const report = await readReport(join(folder, "r.json"));
+    const report = await readReport<SweepReport>(folder);
     assert.deepEqual(Object.keys(report), [
       ...["schema", "command", "seed", "started", "interrupted", "commit", "machine"],
       ...["rows", "models"],
@@ -154,7 +151,7 @@ Deno.test("peers that fail are shown as failed, each with its reason, and fail n
     ], folder);
     assert.equal(code, 0, stderr);
 
-    const { rows, models } = await readReport(join(folder, "r.json"));
+    const { rows, models } = await readReport<SweepReport>(folder);
     assert.equal(rows.length, 14);
     const told = (name: string, count: number): string | null => {
       const row = rows.find((other) => other.allocator === name && other.count === count);
@@ -185,7 +182,7 @@ const longSweep = [
 ];
 
 async function checkInterrupted(folder: string, { code, stdout }: Outcome): Promise<void> {
-  const report = await readReport(join(folder, "r.json"));
+  const report = await readReport<SweepReport>(folder);
   assert.equal(code, 130);
   assert.equal(report.interrupted, true);
   assert.equal(report.rows.length, 4);
@@ -229,7 +226,7 @@ for (const pattern of ["sequential", "random"]) {
         ...["--pattern", pattern, "--json", "r.json"],
       ], folder);
       assert.equal(code, 0, stderr);
-      const { rows } = await readReport(join(folder, "r.json"));
+      const { rows } = await readReport<SweepReport>(folder);
       const above = (name: string, key: "live_rss_bytes" | "after_flush_rss_bytes"): number => {
         const row = rows.find((other) => other.allocator === name);
         assert.equal(row?.pattern, pattern);

@@ -104,6 +104,11 @@ export function namesIn(folder: string): string[] {
   return [...Deno.readDirSync(folder)].map((entry) => entry.name).sort();
 }
 
+/** What a verb wrote to `r.json`, the file that the tests have it write; `Report` is what its schema says. */
+export async function readReport<Report>(folder: string): Promise<Report> {
+  return JSON.parse(await Deno.readTextFile(join(folder, "r.json")));
+}
+
 /** A figure that the row must have. */
 export function figure(value: number | null | undefined): number {
   assert(typeof value === "number" && Number.isFinite(value));
