@@ -55,10 +55,10 @@ pub const Heap = extern struct {
     kind: Kind,
     /// A slow path is changing the magazines. Read only by a forked child, which inherits them.
     busy: bool,
-    /// Without a thread, and with its blocks kept for the next one.
-    kept: bool,
     /// The last request to flush that this heap has followed.
     flush_seen: u32,
+    /// Bytes of its blocks while it waits with them for a thread; else 0.
+    kept_bytes: usize,
     /// The mark of its thread; 0 while it waits for one.
     owner: usize,
     /// Links all heaps ever made, the ones that wait for a thread, and the ones whose owners share a chain.
@@ -73,8 +73,8 @@ pub const Heap = extern struct {
             .shelves = @splat(.none),
             .kind = kind,
             .busy = false,
-            .kept = false,
             .flush_seen = 0,
+            .kept_bytes = 0,
             .owner = 0,
             .next = null,
             .next_idle = null,

@@ -70,8 +70,8 @@ var has_thread_key: bool = false;
 var all: ?*Heap = null;
 var idle: ?*Heap = null;
 var live_count: usize = 0;
-/// Heaps without a thread that kept their blocks for the next one.
-var kept_count: usize = 0;
+/// Bytes of the blocks that heaps without a thread kept for the next one.
+var kept_bytes: usize = 0;
 /// When a thread last ended, and until when the next is expected soon, in milliseconds; 0 for never.
 var last_end: usize = 0;
 var churn_end: usize = 0;
@@ -182,14 +182,13 @@ fn takeHeap() ?*Heap {
     };
     cost.wrote(&idle);
     cost.wrote(&live_count);
-    cost.wrote(&kept_count);
+    cost.wrote(&kept_bytes);
     cost.wrote(chain);
     if (idle == heap) {
         idle = heap.next_idle;
         const now = os.milliseconds();
         if (last_end != 0 and now - last_end <= keep_milliseconds) churn_end = now + keep_milliseconds;
-        if (heap.kept) kept_count -= 1;
-        heap.kept = false;
+        forgetKept(heap);
     }
     heap.next_idle = null;
     heap.owner = mark;
@@ -203,6 +202,11 @@ fn takeHeap() ?*Heap {
 fn giveHeap(heap: *Heap) void {
     enterLists();
     defer lock.unlock();
+    listIdle(heap);
+}
+
+/// As `giveHeap`, with the lock held.
+fn listIdle(heap: *Heap) void {
     var link = chainOf(heap.owner);
     while (link.*) |one| : (link = &one.next_of_chain) {
         if (one != heap) continue;
@@ -239,22 +243,40 @@ fn threadEnd(value: ?*anyopaque) callconv(.c) void {
     }
     const bytes = heldBytes(heap);
     enterLists();
+    cost.wrote(&last_end);
     last_end = os.milliseconds();
-    heap.kept = last_end < churn_end and kept_count < kept_heaps_max and bytes <= kept_bytes_max;
-    if (heap.kept) {
-        kept_count += 1;
+    const keeps = last_end < churn_end and kept_bytes + bytes <= keptBytesMax();
+    if (keeps) {
+        cost.wrote(&kept_bytes);
+        heap.kept_bytes = bytes;
+        kept_bytes += bytes;
         if (kept_due == 0) setKeptDue(last_end + keep_milliseconds);
+        listIdle(heap);
     }
     lock.unlock();
-    if (!heap.kept) heap.flushAll();
+    if (keeps) return;
+    heap.flushAll();
     giveHeap(heap);
 }
 
-/// Where threads come and go, a heap keeps its blocks for the next thread: so many heaps, with so many bytes each, and
-/// for as long as the next thread comes within half a second. The first thread that comes so soon tells.
-const kept_heaps_max = 16;
-const kept_bytes_max = 512 * 1024;
+/// Where threads come and go, a heap keeps its blocks for the next thread, for as long as the next thread comes within
+/// half a second. The first thread that comes so soon tells.
 const keep_milliseconds = 500;
+
+/// What all such heaps keep together: so much for each thread there is, and for some more. A single heap may have more
+/// than its part, as that of a thread that goes through many sizes has.
+fn keptBytesMax() usize {
+    return (live_count + kept_heaps_spare) * kept_heap_bytes;
+}
+
+const kept_heaps_spare = 16;
+const kept_heap_bytes = 512 * 1024;
+
+/// The blocks of a heap are its next thread's, or are about to be flushed.
+fn forgetKept(heap: *Heap) void {
+    kept_bytes -= heap.kept_bytes;
+    heap.kept_bytes = 0;
+}
 
 /// Flushes the heaps that kept their blocks once no threads come any more. For slow paths, without a lock held.
 pub inline fn age() void {
@@ -307,8 +329,7 @@ fn takeIdleWithBlocks() ?*Heap {
         for (&heap.shelves) |*shelf| {
             if (shelf.base == null) continue;
             link.* = heap.next_idle;
-            if (heap.kept) kept_count -= 1;
-            heap.kept = false;
+            forgetKept(heap);
             // For a fork meanwhile.
             heap.owner = thread_slot.threadMark();
             return heap;
@@ -454,7 +475,7 @@ noinline fn forgetOtherThreads() void {
     idle = null;
     by_owner = @splat(null);
     live_count = 0;
-    kept_count = 0;
+    kept_bytes = 0;
     var one = all;
     while (one) |heap| : (one = heap.next) {
         if (heap.owner == survivor) {
@@ -462,8 +483,7 @@ noinline fn forgetOtherThreads() void {
             heap.next_of_chain = chain.*;
             chain.* = heap;
             live_count = 1;
-            // Its thread may be about to end.
-            kept_count = @intFromBool(heap.kept);
+            assert(heap.kept_bytes == 0);
             continue;
         }
         // Partner: `Heap.setBusy`, in a thread that exists no more.
@@ -473,11 +493,11 @@ noinline fn forgetOtherThreads() void {
             heap.next = next;
         }
         heap.owner = 0;
-        heap.kept = false;
+        heap.kept_bytes = 0;
         heap.next_idle = idle;
         idle = heap;
     }
-    if (kept_count == 0) setKeptDue(0);
+    setKeptDue(0);
     survivor = 0;
     central.setThreads(live_count);
 }
