@@ -66,11 +66,17 @@ pub const Shelf = extern struct {
         return shelf.setArray(magazine, words_min[class]);
     }
 
-    /// Makes room for twice as many blocks as ever. False at the cap, or when the OS refuses.
+    /// Makes room for twice as many blocks, and after a shrinking for as many as ever. False at the cap, or when the OS
+    /// refuses. A new array is twice what may be used of it, so that the next growth needs none.
     pub fn grow(shelf: *Shelf, magazine: *Magazine, class: size_class.Class) bool {
-        if (shelf.words_owned < words_max[class]) return shelf.setArray(magazine, shelf.words_owned * 2);
-        if (shelf.words == shelf.words_owned) return false;
-        shelf.setWords(magazine, shelf.words_owned);
+        const words = shelf.words;
+        if (words < shelf.words_owned) {
+            shelf.setWords(magazine, shelf.words_owned);
+            return true;
+        }
+        if (words == words_max[class]) return false;
+        if (!shelf.setArray(magazine, @min(words * 4, words_max[class]))) return false;
+        shelf.setWords(magazine, @min(words * 2, words_max[class]));
         return true;
     }
 
