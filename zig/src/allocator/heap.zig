@@ -468,7 +468,7 @@ fn refill(heap: *Heap, class: Class) usize {
             shelf.flushed = 0;
             const want = @min(shelf.words - 1, @max(
                 magazines.refill_blocks[class],
-                @min(shelf.words_owned / 8, magazines.refill_blocks_max),
+                @min(shelf.words_most / 8, magazines.refill_blocks_max),
             ));
             const taken = central.take(class, shelf.blocks(), want);
             cost.refilled(taken);
@@ -544,9 +544,7 @@ fn makeRoom(shelf: *Shelf, magazine: *Magazine, class: Class) void {
 
 /// Two misses, or two overflows, came one after the other. False where it is as large as is worth while for that.
 fn growOneWay(shelf: *Shelf, magazine: *Magazine, class: Class) bool {
-    const most = magazines.words_one_way[class];
-    if (shelf.words >= most or shelf.words_owned > most) return false;
-    return central.isShared() and shelf.grow(magazine, class);
+    return shelf.words_most < magazines.words_one_way[class] and central.isShared() and shelf.grow(magazine, class);
 }
 
 /// A quarter of a magazine is flushed, but of a small one up to half, so that a flush is worth its lock.
