@@ -187,6 +187,70 @@ test "costs: shared lines of an operation do not rise with the number of threads
     }
 }
 
+/// Threads that in turn free blocks drawn at random from what all have allocated, and put new ones in their places.
+const Exchange = struct {
+    blocks: []?*anyopaque,
+    threads: usize,
+    turn: std.atomic.Value(usize) = .init(0),
+    failed: std.atomic.Value(bool) = .init(false),
+    /// Of the last half of the rounds.
+    counts: std.EnumArray(Name, u64) = .initFill(0),
+
+    const size = 1024;
+    const rounds = 40;
+    /// Twice what a magazine holds.
+    const replaced = 2 * @as(usize, words_max[size_class.of(size)] - 1);
+
+    fn work(exchange: *Exchange, number: usize) void {
+        var random_source: std.Random.DefaultPrng = .init(number);
+        const random = random_source.random();
+        var before: Before = undefined;
+        for (0..rounds) |round| {
+            const mine = round * exchange.threads + number;
+            while (exchange.turn.load(.acquire) != mine) std.Thread.yield() catch {};
+            defer exchange.turn.store(mine + 1, .release);
+            if (number == 0 and round == rounds / 2) before = .now();
+            var places: [replaced]*?*anyopaque = undefined;
+            for (&places) |*place| {
+                place.* = &exchange.blocks[random.uintLessThan(usize, exchange.blocks.len)];
+                heap.free(place.*.*);
+                place.*.* = null;
+            }
+            for (places) |place| {
+                if (place.* == null) place.* = heap.allocate(size);
+                if (place.* == null) exchange.failed.store(true, .release);
+            }
+            if (number == 0 and round == rounds - 1) exchange.counts = before.all();
+        }
+    }
+};
+
+test "costs: threads that replace each other's blocks at random exchange them past the bitmaps" {
+    for ([_]usize{ 1, 2, 4, 8, 16 }) |thread_count| {
+        // So many that a cold magazine may hold what a thread frees at once.
+        var blocks: [16 * Exchange.replaced]?*anyopaque = undefined;
+        for (&blocks) |*block| block.* = heap.allocate(Exchange.size) orelse return error.OutOfMemory;
+        defer for (blocks) |block| heap.free(block);
+        var exchange: Exchange = .{ .blocks = &blocks, .threads = thread_count };
+        var threads: [16]std.Thread = undefined;
+        for (threads[0..thread_count], 0..) |*thread, number| {
+            thread.* = try std.Thread.spawn(.{}, Exchange.work, .{ &exchange, number });
+        }
+        for (threads[0..thread_count]) |thread| thread.join();
+        try expect(!exchange.failed.load(.acquire));
+        const counts = &exchange.counts;
+        try expect(counts.get(.flushed_blocks) > 0);
+        try std.testing.expectEqual(0, counts.get(.bitmap_words));
+        // The class's line each time, and eight addresses a line, of which two flushes may share one.
+        const bound = counts.get(.refills) + 2 * counts.get(.flushes) + counts.get(.flushed_blocks) / line_words;
+        const lines = counts.get(.shared_writes);
+        if (lines > bound) {
+            std.debug.print("{d} threads: {d} lines, at most {d}\n", .{ thread_count, lines, bound });
+            return error.TooManySharedLines;
+        }
+    }
+}
+
 test "costs: what ended threads did is in the sums" {
     // No heap has blocks before nor afterwards, those that wait for a thread included.
     _ = hakmem.purge();

@@ -55,10 +55,10 @@ pub const Heap = extern struct {
     kind: Kind,
     /// A slow path is changing the magazines. Read only by a forked child, which inherits them.
     busy: bool,
-    /// Without a thread, and with its blocks kept for the next one.
-    kept: bool,
     /// The last request to flush that this heap has followed.
     flush_seen: u32,
+    /// Bytes of its blocks while it waits with them for a thread; else 0.
+    kept_bytes: usize,
     /// The mark of its thread; 0 while it waits for one.
     owner: usize,
     /// Links all heaps ever made, the ones that wait for a thread, and the ones whose owners share a chain.
@@ -73,8 +73,8 @@ pub const Heap = extern struct {
             .shelves = @splat(.none),
             .kind = kind,
             .busy = false,
-            .kept = false,
             .flush_seen = 0,
+            .kept_bytes = 0,
             .owner = 0,
             .next = null,
             .next_idle = null,
@@ -463,12 +463,12 @@ fn refill(heap: *Heap, class: Class) usize {
         const shelf = &heap.shelves[class];
         const magazine = &heap.magazines[class];
         if (shelf.base != null or shelf.open(magazine, class)) {
-            if (shelf.missed) growOneWay(shelf, magazine, class);
+            if (shelf.missed) _ = growOneWay(shelf, magazine, class);
             shelf.missed = true;
             shelf.flushed = 0;
             const want = @min(shelf.words - 1, @max(
                 magazines.refill_blocks[class],
-                @min(shelf.words_owned / 8, magazines.refill_blocks_max),
+                @min(shelf.words_most / 8, magazines.refill_blocks_max),
             ));
             const taken = central.take(class, shelf.blocks(), want);
             cost.refilled(taken);
@@ -518,18 +518,20 @@ noinline fn freeSlow(address: usize, heap_found: *Heap) void {
     if (!magazine.push(address)) unreachable;
 }
 
-/// The magazine is full: it grows if it also ran empty since the last time, else its oldest blocks are flushed. In a
-/// long phase of nothing but frees it shrinks with what is in use of the class, since blocks in magazines keep slabs
-/// from becoming empty.
+/// The magazine is full: it grows if it also ran empty since the last time, or is small still and there are other
+/// threads; else its oldest blocks are flushed. In a long phase of nothing but frees it shrinks with what is in use of
+/// the class, since blocks in magazines keep slabs from becoming empty.
 fn makeRoom(shelf: *Shelf, magazine: *Magazine, class: Class) void {
     const missed = shelf.missed;
     shelf.missed = false;
-    if (missed and shelf.grow(magazine, class)) return;
-    if (!missed) growOneWay(shelf, magazine, class);
+    const emptying = shelf.flushed > magazines.words_max[class];
+    if (missed) {
+        if (shelf.grow(magazine, class)) return;
+    } else if (!emptying and growOneWay(shelf, magazine, class)) return;
     const held = shelf.count(magazine);
     const wanted = held - @max(held / 4, @min(held / 2 + 1, flush_blocks_min));
     const share = @max(magazines.words_min[class] / 2, central.inUse(class) / 8);
-    const kept = if (shelf.flushed > magazines.words_max[class]) @min(wanted, share) else wanted;
+    const kept = if (emptying) @min(wanted, share) else wanted;
     shelf.flushed +|= @intCast(held - kept);
     const blocks = shelf.blocks();
     // The newest stay, which the cache still has; of the others the newer go, as then only few have to be moved down.
@@ -540,10 +542,9 @@ fn makeRoom(shelf: *Shelf, magazine: *Magazine, class: Class) void {
     if (kept < wanted) shelf.shrink(magazine, class, kept);
 }
 
-/// Two misses, or two overflows, came one after the other.
-fn growOneWay(shelf: *Shelf, magazine: *Magazine, class: Class) void {
-    if (shelf.words_owned >= magazines.words_one_way[class] or !central.isShared()) return;
-    _ = shelf.grow(magazine, class);
+/// Two misses, or two overflows, came one after the other. False where it is as large as is worth while for that.
+fn growOneWay(shelf: *Shelf, magazine: *Magazine, class: Class) bool {
+    return shelf.words_most < magazines.words_one_way[class] and central.isShared() and shelf.grow(magazine, class);
 }
 
 /// A quarter of a magazine is flushed, but of a small one up to half, so that a flush is worth its lock.

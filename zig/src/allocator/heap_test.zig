@@ -324,6 +324,38 @@ test "heap: threads free each other's blocks, and nothing is left when they have
     try std.testing.expectEqual(1, snapshot.threads);
 }
 
+test "heap: where threads come and go, a heap waits for the next one with all its blocks" {
+    const Worker = struct {
+        const sizes = [_]usize{ 320, 384, 448, 512, 640, 768, 896, 1024 };
+        /// As many as its magazines hold once they have grown, and more than a part of half a MiB.
+        fn work() void {
+            var held: [sizes.len][120]?*anyopaque = undefined;
+            for (0..10) |_| {
+                for (sizes, &held) |size, *blocks| for (blocks) |*block| {
+                    block.* = heap.allocate(size);
+                };
+                for (&held) |*blocks| for (blocks) |block| heap.free(block);
+            }
+        }
+    };
+    heap.flushMagazines();
+    defer heap.flushMagazines();
+    // A machine may be so slow that half a second goes by from one thread to the next.
+    for (0..20) |_| {
+        for (0..2) |_| {
+            const thread = try std.Thread.spawn(.{}, Worker.work, .{});
+            thread.join();
+        }
+        const held = lifecycle.count().magazine_bytes;
+        if (held == 0) continue;
+        try std.testing.expect(held > 512 * 1024);
+        heap.flushMagazines();
+        try std.testing.expectEqual(0, lifecycle.count().magazine_bytes);
+        return;
+    }
+    return error.NothingKept;
+}
+
 test "heap: a request to flush reaches a thread at its next slow path" {
     const Other = struct {
         var step: std.atomic.Value(u32) = .init(0);

@@ -60,21 +60,33 @@ extern fn pthread_atfork(
 
 const glibc = builtin.abi.isGnu();
 
-/// Guards everything below. Comes before every other lock. Taken by `enterLists`.
-var lock: Lock = .{};
+const line_bytes = 64;
+
+/// What every beginning and end of a thread writes, on one cache line.
+const Lists = struct {
+    /// Guards everything here and below. Comes before every other lock. Taken by `enterLists`.
+    lock: Lock = .{},
+    /// Heaps without a thread.
+    idle: ?*Heap = null,
+    live_count: usize = 0,
+    /// Bytes of the blocks that heaps without a thread kept for the next one.
+    kept_bytes: usize = 0,
+    /// When a thread last ended, and until when the next is expected soon, in milliseconds; 0 for never.
+    last_end: usize = 0,
+    churn_end: usize = 0,
+
+    comptime {
+        assert(@sizeOf(Lists) <= line_bytes);
+    }
+};
+
+var lists: Lists align(line_bytes) = .{};
 var started: bool = false;
 var fork_handled: atomic.Value(bool) = .init(false);
 var thread_key: Key = 0;
 var has_thread_key: bool = false;
-/// All heaps ever made, and those without a thread.
+/// All heaps ever made.
 var all: ?*Heap = null;
-var idle: ?*Heap = null;
-var live_count: usize = 0;
-/// Heaps without a thread that kept their blocks for the next one.
-var kept_count: usize = 0;
-/// When a thread last ended, and until when the next is expected soon, in milliseconds; 0 for never.
-var last_end: usize = 0;
-var churn_end: usize = 0;
 /// When to look after the blocks of heaps without a thread, in milliseconds; 0 while there are none.
 var kept_due: usize = 0;
 /// Heaps with a thread, by its mark.
@@ -88,7 +100,7 @@ var first_heap_taken: bool = false;
 /// Prepares the process. Safe to call at any time, from any thread; costs one load after the first.
 pub fn start() bool {
     enterLists();
-    defer lock.unlock();
+    defer lists.lock.unlock();
     if (started) return true;
     if (!page_map.start()) return false;
     settings.read();
@@ -162,14 +174,14 @@ fn destruct() callconv(.c) void {
 
 fn takeHeap() ?*Heap {
     enterLists();
-    defer lock.unlock();
+    defer lists.lock.unlock();
     const mark = thread_slot.threadMark();
     const chain = chainOf(mark);
     // No two living threads have one mark: a heap under this one was left by a thread that is gone.
     var left = chain.*;
     while (left) |heap| : (left = heap.next_of_chain) if (heap.owner == mark) return heap;
 
-    const heap = idle orelse heap: {
+    const heap = lists.idle orelse heap: {
         const new: *Heap = if (!first_heap_taken) &first_heap else new: {
             const memory = metadata.allocate(@sizeOf(Heap)) orelse return null;
             break :new @ptrCast(memory);
@@ -180,29 +192,30 @@ fn takeHeap() ?*Heap {
         all = new;
         break :heap new;
     };
-    cost.wrote(&idle);
-    cost.wrote(&live_count);
-    cost.wrote(&kept_count);
     cost.wrote(chain);
-    if (idle == heap) {
-        idle = heap.next_idle;
+    if (lists.idle == heap) {
+        lists.idle = heap.next_idle;
         const now = os.milliseconds();
-        if (last_end != 0 and now - last_end <= keep_milliseconds) churn_end = now + keep_milliseconds;
-        if (heap.kept) kept_count -= 1;
-        heap.kept = false;
+        if (lists.last_end != 0 and now - lists.last_end <= keep_milliseconds) lists.churn_end = now + keep_milliseconds;
+        forgetKept(heap);
     }
     heap.next_idle = null;
     heap.owner = mark;
     heap.next_of_chain = chain.*;
     chain.* = heap;
-    live_count += 1;
-    central.setThreads(live_count);
+    lists.live_count += 1;
+    central.setThreads(lists.live_count);
     return heap;
 }
 
 fn giveHeap(heap: *Heap) void {
     enterLists();
-    defer lock.unlock();
+    defer lists.lock.unlock();
+    listIdle(heap);
+}
+
+/// As `giveHeap`, with the lock held.
+fn listIdle(heap: *Heap) void {
     var link = chainOf(heap.owner);
     while (link.*) |one| : (link = &one.next_of_chain) {
         if (one != heap) continue;
@@ -210,13 +223,11 @@ fn giveHeap(heap: *Heap) void {
         break;
     }
     heap.owner = 0;
-    heap.next_idle = idle;
-    idle = heap;
-    cost.wrote(&idle);
-    cost.wrote(&live_count);
+    heap.next_idle = lists.idle;
+    lists.idle = heap;
     cost.wrote(link);
-    live_count -= 1;
-    central.setThreads(live_count);
+    lists.live_count -= 1;
+    central.setThreads(lists.live_count);
 }
 
 fn chainOf(mark: usize) *?*Heap {
@@ -225,7 +236,7 @@ fn chainOf(mark: usize) *?*Heap {
 }
 
 fn enterLists() void {
-    lock.lock();
+    lists.lock.lock();
     if (survivor != 0) forgetOtherThreads();
 }
 
@@ -239,22 +250,38 @@ fn threadEnd(value: ?*anyopaque) callconv(.c) void {
     }
     const bytes = heldBytes(heap);
     enterLists();
-    last_end = os.milliseconds();
-    heap.kept = last_end < churn_end and kept_count < kept_heaps_max and bytes <= kept_bytes_max;
-    if (heap.kept) {
-        kept_count += 1;
-        if (kept_due == 0) setKeptDue(last_end + keep_milliseconds);
+    lists.last_end = os.milliseconds();
+    const keeps = lists.last_end < lists.churn_end and lists.kept_bytes + bytes <= keptBytesMax();
+    if (keeps) {
+            heap.kept_bytes = bytes;
+        lists.kept_bytes += bytes;
+        if (kept_due == 0) setKeptDue(lists.last_end + keep_milliseconds);
+        listIdle(heap);
     }
-    lock.unlock();
-    if (!heap.kept) heap.flushAll();
+    lists.lock.unlock();
+    if (keeps) return;
+    heap.flushAll();
     giveHeap(heap);
 }
 
-/// Where threads come and go, a heap keeps its blocks for the next thread: so many heaps, with so many bytes each, and
-/// for as long as the next thread comes within half a second. The first thread that comes so soon tells.
-const kept_heaps_max = 16;
-const kept_bytes_max = 512 * 1024;
+/// Where threads come and go, a heap keeps its blocks for the next thread, for as long as the next thread comes within
+/// half a second. The first thread that comes so soon tells.
 const keep_milliseconds = 500;
+
+/// What all such heaps keep together: so much for each thread there is, and for some more. A single heap may have more
+/// than its part, as that of a thread that goes through many sizes has.
+fn keptBytesMax() usize {
+    return (lists.live_count + kept_heaps_spare) * kept_heap_bytes;
+}
+
+const kept_heaps_spare = 16;
+const kept_heap_bytes = 512 * 1024;
+
+/// The blocks of a heap are its next thread's, or are about to be flushed.
+fn forgetKept(heap: *Heap) void {
+    lists.kept_bytes -= heap.kept_bytes;
+    heap.kept_bytes = 0;
+}
 
 /// Flushes the heaps that kept their blocks once no threads come any more. For slow paths, without a lock held.
 pub inline fn age() void {
@@ -268,9 +295,9 @@ noinline fn ageSlow() void {
     if (now < atomic.load(usize, &kept_due, .monotonic)) return;
     enterLists();
     const is_due = kept_due != 0 and now >= kept_due;
-    const is_over = is_due and now >= churn_end;
+    const is_over = is_due and now >= lists.churn_end;
     if (is_due) setKeptDue(if (is_over) 0 else now + keep_milliseconds);
-    lock.unlock();
+    lists.lock.unlock();
     if (is_over) flushIdleHeaps();
 }
 
@@ -292,23 +319,22 @@ pub fn flushIdleHeaps() void {
     while (takeIdleWithBlocks()) |heap| {
         heap.flushAll();
         enterLists();
-        defer lock.unlock();
+        defer lists.lock.unlock();
         heap.owner = 0;
-        heap.next_idle = idle;
-        idle = heap;
+        heap.next_idle = lists.idle;
+        lists.idle = heap;
     }
 }
 
 fn takeIdleWithBlocks() ?*Heap {
     enterLists();
-    defer lock.unlock();
-    var link = &idle;
+    defer lists.lock.unlock();
+    var link = &lists.idle;
     while (link.*) |heap| : (link = &heap.next_idle) {
         for (&heap.shelves) |*shelf| {
             if (shelf.base == null) continue;
             link.* = heap.next_idle;
-            if (heap.kept) kept_count -= 1;
-            heap.kept = false;
+            forgetKept(heap);
             // For a fork meanwhile.
             heap.owner = thread_slot.threadMark();
             return heap;
@@ -325,13 +351,13 @@ pub const Counts = struct {
 /// Threads with a heap, and the bytes of the blocks in their magazines, as of about now.
 pub fn count() Counts {
     enterLists();
-    defer lock.unlock();
+    defer lists.lock.unlock();
     var bytes: usize = 0;
     var one = all;
     while (one) |heap| : (one = heap.next) {
         bytes += heldBytes(heap);
     }
-    return .{ .threads = live_count, .magazine_bytes = bytes };
+    return .{ .threads = lists.live_count, .magazine_bytes = bytes };
 }
 
 /// What counts against the limit.
@@ -341,7 +367,7 @@ pub fn countedBytes() usize {
 }
 
 /// Every lock of the allocator, in lock order.
-pub const all_locks = .{&lock} ++ check.locks() ++ central.locks() ++ superslabs.locks() ++
+pub const all_locks = .{&lists.lock} ++ check.locks() ++ central.locks() ++ superslabs.locks() ++
     space.locks() ++ page_map.locks() ++ registry.locks() ++ metadata.locks();
 
 /// glibc's lock of its list of open files, which its fork takes after our handler. A thread inside fflush(NULL)
@@ -404,7 +430,7 @@ noinline fn beforeForkInside() void {
     } else for (all_locks) |each| {
         _ = each.tryLock();
     }
-    if (lock.isForFork()) Passage.open();
+    if (lists.lock.isForFork()) Passage.open();
 }
 
 fn takeTheOthers() bool {
@@ -428,7 +454,7 @@ fn afterForkInChild() callconv(.c) void {
     // The interrupted code is changing the magazines and may never come back to end it; its end does not need the
     // slot.
     if (thread_slot.get().busy) thread_slot.set(@constCast(&heaps.dead_heap));
-    const lists_whole = !lock.isMine() or lock.isForFork();
+    const lists_whole = !lists.lock.isMine() or lists.lock.isForFork();
     const all_whole = endPassage();
     for (all_locks, 0..) |each, number| {
         if (!(canary.is(.fork_lock) and number == 6)) each.endForkInChild();
@@ -437,12 +463,12 @@ fn afterForkInChild() callconv(.c) void {
     // Else the next to enter does it.
     if (!lists_whole) return;
     enterLists();
-    lock.unlock();
+    lists.lock.unlock();
 }
 
 /// Closes the passage if this fork opened it. True if this fork interrupted nothing: it holds all locks.
 fn endPassage() bool {
-    if (!lock.isForFork()) return false;
+    if (!lists.lock.isForFork()) return false;
     Passage.close();
     for (all_locks) |each| if (!each.isForFork()) return false;
     return true;
@@ -451,19 +477,18 @@ fn endPassage() bool {
 /// In a forked child, with the lock held: the heaps of threads that are gone wait for new ones.
 noinline fn forgetOtherThreads() void {
     @branchHint(.cold);
-    idle = null;
+    lists.idle = null;
     by_owner = @splat(null);
-    live_count = 0;
-    kept_count = 0;
+    lists.live_count = 0;
+    lists.kept_bytes = 0;
     var one = all;
     while (one) |heap| : (one = heap.next) {
         if (heap.owner == survivor) {
             const chain = chainOf(survivor);
             heap.next_of_chain = chain.*;
             chain.* = heap;
-            live_count = 1;
-            // Its thread may be about to end.
-            kept_count = @intFromBool(heap.kept);
+            lists.live_count = 1;
+            assert(heap.kept_bytes == 0);
             continue;
         }
         // Partner: `Heap.setBusy`, in a thread that exists no more.
@@ -473,13 +498,13 @@ noinline fn forgetOtherThreads() void {
             heap.next = next;
         }
         heap.owner = 0;
-        heap.kept = false;
-        heap.next_idle = idle;
-        idle = heap;
+        heap.kept_bytes = 0;
+        heap.next_idle = lists.idle;
+        lists.idle = heap;
     }
-    if (kept_count == 0) setKeptDue(0);
+    setKeptDue(0);
     survivor = 0;
-    central.setThreads(live_count);
+    central.setThreads(lists.live_count);
 }
 
 /// Panics if a lock is held. For tests, with no other thread inside.

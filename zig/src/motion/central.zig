@@ -33,7 +33,9 @@ const Central = struct {
     /// Slabs that can give blocks, the one that got a block back last first.
     slabs: ?*Slab = null,
     cold: ?[*]usize = null,
-    cold_count: u32 = 0,
+    cold_count: u16 = 0,
+    /// Blocks that the array of the cold magazine has room for.
+    cold_room: u16 = 0,
     slab_count: u32 = 0,
     /// Blocks that the slabs have handed out: with programs, in magazines, or cold.
     in_use: usize = 0,
@@ -89,7 +91,7 @@ pub fn take(class: Class, out: [*]usize, want: u32) u32 {
         const taken = @min(want, central.cold_count);
         cost.add(.cold_hits, 1);
         cost.add(.cold_blocks, taken);
-        central.cold_count -= taken;
+        central.cold_count -= @intCast(taken);
         @memcpy(out[0..taken], central.cold.?[central.cold_count..][0..taken]);
         return taken;
     }
@@ -127,6 +129,7 @@ pub fn flush(class: Class, blocks: []const usize) void {
     const kept = keepCold(central, class, blocks);
     const twice = @intFromBool(canary.is(.flush_twice) and kept > 0);
     put(central, class, blocks[0 .. blocks.len - kept + twice], .keep_last);
+    if (central.cold_count > coldBlocksKept(central, class)) shedCold(central, class, blocks.len);
     central.lock.unlock();
     superslabs.settle();
 }
@@ -148,8 +151,9 @@ pub fn giveBackAll(class: Class) void {
     if (central.cold) |cold| {
         put(central, class, cold[0..central.cold_count], .end);
         central.cold_count = 0;
-        metadata.free(@ptrCast(@alignCast(cold)), coldBytes(class));
+        metadata.free(@ptrCast(@alignCast(cold)), bytesOf(central.cold_room));
         central.cold = null;
+        central.cold_room = 0;
     }
     var listed = central.slabs;
     while (listed) |slab| {
@@ -173,31 +177,70 @@ pub fn count(class: Class) Counts {
     return result;
 }
 
-/// The most blocks a cold magazine holds: 64 KiB of them, at most 1024; none where that is under four.
-fn coldBlocksMax(class: Class) u32 {
-    const blocks: u32 = @intCast(@min(1024, 64 * 1024 / size_class.blockBytes(class)));
-    return if (blocks < 4) 0 else blocks;
+/// The most blocks that go to a cold magazine: 64 KiB of them or an eighth of what is in use of the class, as many threads
+/// exchange more than few, but at most 1024; none where 64 KiB are under four.
+fn coldBlocksMax(central: *const Central, class: Class) usize {
+    const least = cold_blocks_least[class];
+    return if (least == 0) 0 else @max(least, @min(central.in_use / 8, cold_blocks_most));
 }
 
-fn coldBytes(class: Class) usize {
-    return coldBlocksMax(class) * @sizeOf(usize);
+/// The array of a cold magazine at first.
+const cold_blocks_least: [size_class.count + 1]u16 = makeColdBlocks();
+const cold_blocks_most = 1024;
+
+fn makeColdBlocks() [size_class.count + 1]u16 {
+    var blocks: [size_class.count + 1]u16 = @splat(0);
+    for (blocks[1..], size_class.shapes[1..]) |*entry, shape| {
+        const fitting = @min(cold_blocks_most, 64 * 1024 / shape.block_bytes);
+        if (fitting >= 4) entry.* = fitting;
+    }
+    return blocks;
+}
+
+fn bytesOf(blocks: usize) usize {
+    return blocks * @sizeOf(usize);
 }
 
 /// Puts the newest of `blocks` on the cold magazine. Returns how many it took.
 fn keepCold(central: *Central, class: Class, blocks: []const usize) usize {
     if (!isShared()) return 0;
-    const room = coldBlocksMax(class) -| central.cold_count;
-    const kept = @min(room, blocks.len);
+    const wanted = @min(blocks.len, coldBlocksMax(central, class) -| central.cold_count);
+    if (wanted == 0) return 0;
+    if (central.cold_count + wanted > central.cold_room) growCold(central, class, central.cold_count + wanted);
+    const kept = @min(wanted, central.cold_room - central.cold_count);
     if (kept == 0) return 0;
-    const cold = central.cold orelse cold: {
-        const memory = metadata.allocate(coldBytes(class)) orelse return 0;
-        central.cold = @ptrCast(memory);
-        break :cold central.cold.?;
-    };
-    cost.wrote(cold[central.cold_count..][0..kept]);
-    @memcpy(cold[central.cold_count..][0..kept], blocks[blocks.len - kept ..]);
+    const room = central.cold.?[central.cold_count..][0..kept];
+    cost.wrote(room);
+    @memcpy(room, blocks[blocks.len - kept ..]);
     central.cold_count += @intCast(kept);
     return kept;
+}
+
+/// Makes room for `blocks`; leaves the array as it is when the OS refuses.
+noinline fn growCold(central: *Central, class: Class, blocks: usize) void {
+    @branchHint(.unlikely);
+    const room = @max(cold_blocks_least[class], std.math.ceilPowerOfTwoAssert(usize, blocks));
+    const new: [*]usize = @ptrCast(metadata.allocate(bytesOf(room)) orelse return);
+    if (central.cold) |old| {
+        cost.wrote(new[0..central.cold_count]);
+        @memcpy(new[0..central.cold_count], old[0..central.cold_count]);
+        metadata.free(@ptrCast(@alignCast(old)), bytesOf(central.cold_room));
+    }
+    central.cold = new;
+    central.cold_room = @intCast(room);
+}
+
+/// And the most that stay there as less and less is in use. Twice as many, as what is in use goes up and down.
+fn coldBlocksKept(central: *const Central, class: Class) usize {
+    return 2 * coldBlocksMax(central, class);
+}
+
+/// Gives back what the cold magazine has too many, at most as many as were flushed.
+noinline fn shedCold(central: *Central, class: Class, flushed: usize) void {
+    @branchHint(.unlikely);
+    const gone = @min(central.cold_count - coldBlocksKept(central, class), flushed);
+    central.cold_count -= @intCast(gone);
+    put(central, class, central.cold.?[central.cold_count..][0..gone], .keep_last);
 }
 
 fn put(central: *Central, class: Class, blocks: []const usize, emptied: Emptied) void {
@@ -337,11 +380,15 @@ fn unlist(central: *Central, slab: *Slab) void {
     slab.previous = null;
 }
 
-/// Panics unless the lists and every listed slab are whole. For tests.
+/// Panics unless the lists, every listed slab and the cold magazines are whole. For tests.
 pub fn verify() void {
     for (centrals[1..], 1..) |*central, class| {
         central.lock.lock();
         defer central.lock.unlock();
+        assert(central.cold_count <= central.cold_room);
+        assert(central.cold_room <= cold_blocks_most);
+        assert((central.cold == null) == (central.cold_room == 0));
+        assert(central.cold_count <= central.in_use);
         var listed = central.slabs;
         while (listed) |slab| : (listed = slab.next) {
             assert(slab.class == class);
@@ -395,4 +442,34 @@ test "central: blocks of every class come and go without overlap, and all memory
     }
     _ = superslabs.purge();
     superslabs.verify();
+}
+
+test "central: a cold magazine holds more the more is in use, and gives it back as less is" {
+    try std.testing.expect(page_map.start());
+    setThreads(2);
+    defer setThreads(0);
+    const step = 50;
+    for ([_]usize{ 48, 1024, 16 * 1024, 64 * 1024 }) |bytes| {
+        const class = size_class.of(bytes);
+        const least = cold_blocks_least[class];
+        var held: [10_000]usize = undefined;
+        var taken: usize = 0;
+        while (taken < held.len) taken += take(class, held[taken..].ptr, @intCast(@min(step, held.len - taken)));
+        var most: usize = 0;
+        while (taken > 0) {
+            taken -= step;
+            flush(class, held[taken..][0..step]);
+            verify();
+            const cold = count(class).cold_blocks;
+            try std.testing.expectEqual(taken + cold, inUse(class));
+            // What is given back at the end of a flush is in use at its beginning.
+            try std.testing.expect(cold <= 2 * @max(least, (taken + cold + step) / 8));
+            most = @max(most, cold);
+        }
+        try std.testing.expectEqual(@as(usize, if (least == 0) 0 else cold_blocks_most), most);
+        giveBackAll(class);
+        verify();
+        try std.testing.expectEqual(Counts{}, count(class));
+    }
+    _ = superslabs.purge();
 }

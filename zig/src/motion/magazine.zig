@@ -50,27 +50,31 @@ const above_zero: [*]const usize = @as([*]const usize, &zeros) + 1;
 pub const Shelf = extern struct {
     /// The array: a zero word, then the blocks. Null until the first block.
     base: ?[*]usize,
-    /// Words that may be used, the zero word included, and words that the array has.
+    /// Words that may be used, the zero word included; the most that ever might; and words that the array has.
     words: u16,
+    words_most: u16,
     words_owned: u16,
     /// Blocks flushed since the last miss: a long phase of nothing but frees.
     flushed: u32,
     /// A miss came after the last overflow.
     missed: bool,
 
-    pub const none: Shelf = .{ .base = null, .words = 0, .words_owned = 0, .flushed = 0, .missed = false };
+    pub const none: Shelf = .{ .base = null, .words = 0, .words_most = 0, .words_owned = 0, .flushed = 0, .missed = false };
 
     /// Gives the magazine its first array. False when the OS refuses.
     pub fn open(shelf: *Shelf, magazine: *Magazine, class: size_class.Class) bool {
         assert(shelf.base == null);
-        return shelf.setArray(magazine, words_min[class]);
+        const words = words_min[class];
+        return shelf.setArray(magazine, words, words);
     }
 
-    /// Makes room for twice as many blocks as ever. False at the cap, or when the OS refuses.
+    /// Makes room for twice as many blocks as ever. False at the cap, or when the OS refuses. A new array is twice what
+    /// may be used of it, so that the next growth needs none.
     pub fn grow(shelf: *Shelf, magazine: *Magazine, class: size_class.Class) bool {
-        if (shelf.words_owned < words_max[class]) return shelf.setArray(magazine, shelf.words_owned * 2);
-        if (shelf.words == shelf.words_owned) return false;
-        shelf.setWords(magazine, shelf.words_owned);
+        const words = @min(shelf.words_most * 2, words_max[class]);
+        if (words == shelf.words) return false;
+        if (words > shelf.words_owned) return shelf.setArray(magazine, @min(words * 2, words_max[class]), words);
+        shelf.setWords(magazine, words);
         return true;
     }
 
@@ -101,15 +105,15 @@ pub const Shelf = extern struct {
         return shelf.base.? + 1;
     }
 
-    fn setArray(shelf: *Shelf, magazine: *Magazine, words: u16) bool {
-        const bytes = @as(usize, words) * @sizeOf(usize);
+    fn setArray(shelf: *Shelf, magazine: *Magazine, words_owned: u16, words: u16) bool {
+        const bytes = @as(usize, words_owned) * @sizeOf(usize);
         const new: [*]usize = @ptrCast(metadata.allocate(bytes) orelse return false);
         const held = shelf.count(magazine);
         const old = shelf.base;
         const old_bytes = @as(usize, shelf.words_owned) * @sizeOf(usize);
         if (old) |from| @memcpy(new[1 .. 1 + held], from[1 .. 1 + held]);
         atomic.store(?[*]usize, &shelf.base, new, .monotonic);
-        shelf.words_owned = words;
+        shelf.words_owned = words_owned;
         magazine.setTop(new + 1 + held);
         shelf.setWords(magazine, words);
         if (old) |from| metadata.free(@ptrCast(@alignCast(from)), old_bytes);
@@ -120,6 +124,7 @@ pub const Shelf = extern struct {
         assert(words <= shelf.words_owned);
         assert(shelf.count(magazine) < words);
         shelf.words = words;
+        shelf.words_most = @max(shelf.words_most, words);
         magazine.limit = shelf.base.? + words;
     }
 };
