@@ -18,7 +18,8 @@ const registry = @import("../memory/registry.zig");
 const metadata = @import("../memory/metadata.zig");
 const superslabs = @import("../memory/superslab.zig");
 const Superslab = superslabs.Superslab;
-const Slab = @import("../memory/slab.zig").Slab;
+const slabs = @import("../memory/slab.zig");
+const Slab = slabs.Slab;
 const atomic = @import("../platform/atomic.zig");
 const Lock = @import("../platform/lock.zig").Lock;
 const fatal = @import("../seeing/fatal.zig");
@@ -167,7 +168,7 @@ pub fn count(class: Class) Counts {
     var result: Counts = .{ .slabs = central.slab_count, .cold_blocks = central.cold_count };
     var listed = central.slabs;
     while (listed) |slab| : (listed = slab.next) {
-        result.free_blocks += slab.free;
+        result.free_blocks += slab.freeBlocks();
         result.fresh_blocks += size_class.shapes[class].blocks - slab.carved;
     }
     return result;
@@ -201,8 +202,7 @@ fn keepCold(central: *Central, class: Class, blocks: []const usize) usize {
 }
 
 fn put(central: *Central, class: Class, blocks: []const usize, emptied: Emptied) void {
-    const shape = &size_class.shapes[class];
-    const block_bytes: usize = shape.block_bytes;
+    const block_bytes = size_class.blockBytes(class);
     var rest = blocks;
     while (rest.len > 0) {
         const address = rest[0];
@@ -220,32 +220,57 @@ fn put(central: *Central, class: Class, blocks: []const usize, emptied: Emptied)
             slab.put(address);
             rest = rest[1..];
         }
-        if (!slab.listed) list(central, slab);
-        if (slab.isEmpty() and !(emptied == .keep_last and slab.isOnly())) end(central, slab);
+        noteChange(central, slab, emptied);
         const scattered = rest[0..@min(rest.len, scattered_blocks)];
-        rest = rest[if (shape.granules == 1) putScattered(true, class, scattered) else putScattered(false, class, scattered)..];
+        rest = rest[switch (Shape.of(class)) {
+            inline else => |kind| putScattered(kind, central, class, scattered, emptied),
+        }..];
     }
     // Only now: blocks freed twice may be more than those in use, and have ended the process.
     setInUse(central, central.in_use - blocks.len);
 }
 
+/// The slab got a block back, and is listed again if it had none; or goes if all are back.
+fn noteChange(central: *Central, slab: *Slab, emptied: Emptied) void {
+    if (!slab.listed) list(central, slab);
+    if (slab.isEmpty() and !(emptied == .keep_last and slab.isOnly())) end(central, slab);
+}
+
 /// Blocks that go one by one before the next look for neighbours, which random order has none of.
 const scattered_blocks = 32;
 
-/// Takes blocks back as long as nothing else than a bit and a count changes; returns how many those were.
-inline fn putScattered(comptime one_granule: bool, class: Class, blocks: []const usize) usize {
-    const shape = &size_class.shapes[class];
-    const block_bytes: usize = shape.block_bytes;
-    const reciprocal = shape.reciprocal;
+/// How the slab of an address and the bit of its block are found.
+const Shape = enum {
+    /// A granule is a slab, and the bitmap lies outside its record.
+    outside,
+    /// A granule is a slab.
+    own,
+    /// A slab may be several granules.
+    granules,
+
+    inline fn of(class: Class) Shape {
+        if (!slabs.isOwn(class)) return .outside;
+        return if (size_class.shapes[class].granules == 1) .own else .granules;
+    }
+};
+
+/// Takes blocks back one by one up to one that is not in use, or not as easily found; returns how many those were.
+inline fn putScattered(comptime shape: Shape, central: *Central, class: Class, blocks: []const usize, emptied: Emptied) usize {
+    const reciprocal = size_class.shapes[class].reciprocal;
     if (blocks.len == 0) return 0;
     const part = registry.partOf(blocks[0]) orelse return 0;
     for (blocks, 0..) |address, at| {
         // In random order a branch on whether the superslab is the last one's would be a coin toss.
         const superslab = part.find(Superslab, address) orelse return at;
         const granule = superslab.granuleOf(address);
-        const slab = &superslab.slabs[if (one_granule) granule else superslab.run_start[granule]];
-        const offset = if (one_granule) address & (geometry.granule_bytes - 1) else address - slab.base;
-        if (slab.class != class or !slab.putPlain(offset, block_bytes, reciprocal)) return at;
+        const slab = &superslab.slabs[if (shape == .granules) superslab.run_start[granule] else granule];
+        const offset = if (shape == .granules) address - slab.base else address & (geometry.granule_bytes - 1);
+        if (slab.class != class) return at;
+        switch (slab.putAt(shape != .outside, offset, reciprocal)) {
+            .plain => {},
+            .changed => noteChange(central, slab, emptied),
+            .refused => return at,
+        }
     }
     return blocks.len;
 }
@@ -282,11 +307,12 @@ inline fn neighbours(slab: *const Slab, blocks: []const usize, step: usize) u32 
 
 /// Gives the class one more slab.
 fn begin(central: *Central, class: Class) ?*Slab {
-    const run = superslabs.allocateRun(size_class.shapes[class].granules, filling(class)) orelse return null;
+    const granules = size_class.shapes[class].granules;
+    const run = superslabs.allocateSlab(granules, filling(class), slabs.wordsOutside(class)) orelse return null;
     const slab = &run.superslab.slabs[run.start];
-    slab.begin(run.address(), run.words(), class);
+    slab.begin(run.address(), run.words, class);
     slab.ahead_granules = run.ahead;
-    page_map.write(run.address(), size_class.shapes[class].granules, class);
+    page_map.write(run.address(), granules, class);
     central.slab_count += 1;
     list(central, slab);
     return slab;
@@ -307,11 +333,11 @@ fn end(central: *Central, slab: *Slab) void {
     const class = slab.class;
     unlist(central, slab);
     if (slab.ahead_granules != 0) caughtUp(slab);
-    slab.end();
+    const words = slab.end();
     central.slab_count -= 1;
     page_map.write(slab.base, size_class.shapes[class].granules, 0);
     const superslab = registry.find(Superslab, slab.base).?;
-    superslabs.freeRun(superslab, superslab.granuleOf(slab.base));
+    superslabs.freeSlab(superslab, superslab.granuleOf(slab.base), words, slabs.wordsOutside(class));
 }
 
 fn list(central: *Central, slab: *Slab) void {
