@@ -229,19 +229,26 @@ pub const Slab = extern struct {
     /// Takes back the block at `offset`. The reciprocal is that of the class, and `own` what `isOwn` says of it.
     pub inline fn putAt(slab: *Slab, comptime own: bool, offset: usize, reciprocal: u64) Put {
         const found = size_class.divide(offset, reciprocal);
-        const block: u32 = @truncate(found.quotient);
+        const block: u16 = @truncate(found.quotient);
         if (!found.exact or block >= slab.carved) return .refused;
-        const words_found: [*]u64 = if (own) &slab.bits.own else slab.bits.outside.words;
-        const word = &words_found[block / geometry.word_blocks];
+        const words: [*]u64 = if (own) &slab.bits.own else slab.bits.outside.words;
+        const word = &words[block / geometry.word_blocks];
         const before = word.*;
-        const bit = @as(u64, 1) << @truncate(block);
-        if (before & bit != 0) return .refused;
+        // With the bit of one block more, which is no difference where it was set.
+        const after = before | @as(u64, 1) << @truncate(block);
+        if (after == before) return .refused;
         cost.wrote(slab);
         cost.bitmapWord(word);
-        word.* = before | bit;
+        word.* = after;
         slab.in_use -= 1;
-        if (slab.in_use != 0 and if (own) slab.listed else before != 0) return .plain;
-        if (!own and before == 0) slab.bits.outside.summary.set(block / geometry.word_blocks);
+        if (slab.in_use == 0) {
+            @branchHint(.unlikely);
+            if (!own and before == 0) slab.bits.outside.summary.set(block / geometry.word_blocks);
+            return .changed;
+        }
+        if (own) return if (slab.listed) .plain else .changed;
+        if (before != 0) return .plain;
+        slab.bits.outside.summary.set(block / geometry.word_blocks);
         return .changed;
     }
 
