@@ -128,12 +128,12 @@ pub const Slab = extern struct {
         return slab.in_use < size_class.shapes[slab.class].blocks;
     }
 
-    /// Moves up to `want` blocks into `out`, the lowest address last. Returned blocks are preferred to
-    /// fresh ones. Zero means that the slab has none.
-    pub fn take(slab: *Slab, out: [*]usize, want: u32) u32 {
+    /// Moves up to `want` blocks to where `end_of_out` points behind the last, the lowest address last. Returned blocks
+    /// are preferred to fresh ones. Zero means that the slab has none.
+    pub fn take(slab: *Slab, end_of_out: [*]usize, want: u32) u32 {
         assert(want > 0);
         cost.wrote(slab);
-        if (slab.in_use == slab.carved) return slab.carve(out, want);
+        if (slab.in_use == slab.carved) return slab.carve(end_of_out, want);
         const block_bytes = size_class.blockBytes(slab.class);
         const word = slab.firstWord();
         const at = &slab.primary()[word];
@@ -145,10 +145,11 @@ pub const Slab = extern struct {
         const first = slab.base + word * geometry.word_blocks * block_bytes;
         if (mask == std.math.maxInt(u64)) {
             slab.in_use += geometry.word_blocks;
-            writeDown(out, first, block_bytes, geometry.word_blocks);
+            writeDown(end_of_out - geometry.word_blocks, first, block_bytes, geometry.word_blocks);
             return geometry.word_blocks;
         }
         const taken: u32 = @popCount(mask);
+        const out = end_of_out - taken;
         slab.in_use += @intCast(taken);
         // Few bits are mostly single ones, where a branch on where a run ends would be a coin toss.
         if (taken < geometry.word_blocks * 3 / 4) writeBits(out, first, block_bytes, mask) else writeRuns(out, first, block_bytes, mask);
@@ -193,10 +194,10 @@ pub const Slab = extern struct {
         }
     }
 
-    fn carve(slab: *Slab, out: [*]usize, want: u32) u32 {
+    fn carve(slab: *Slab, end_of_out: [*]usize, want: u32) u32 {
         const shape = &size_class.shapes[slab.class];
         const taken = @min(want, shape.blocks - slab.carved);
-        writeDown(out, slab.base + @as(usize, slab.carved) * shape.block_bytes, shape.block_bytes, taken);
+        writeDown(end_of_out - taken, slab.base + @as(usize, slab.carved) * shape.block_bytes, shape.block_bytes, taken);
         slab.carved += @intCast(taken);
         slab.in_use += @intCast(taken);
         if (canary.is(.slab_twice) and taken > 1 and slab.carved == shape.blocks) {
@@ -369,13 +370,14 @@ test "slab: random takes and puts agree with a model, for every class" {
             const growing = random.uintLessThan(usize, 400) > step;
             if (growing) {
                 const want = random.intRangeAtMost(u32, 1, 64);
-                const taken = slab.take(&out, want);
+                const taken = slab.take(out[0..].ptr + out.len, want);
                 try std.testing.expect(taken <= want);
                 try std.testing.expect((taken == 0) == (blocks.items.len == shape.blocks));
-                for (out[0..taken], 0..) |address, at| {
+                const blocks_taken = out[out.len - taken ..];
+                for (blocks_taken, 0..) |address, at| {
                     const offset = address - base;
                     try std.testing.expectEqual(0, offset % shape.block_bytes);
-                    if (at > 0) try std.testing.expect(address < out[at - 1]);
+                    if (at > 0) try std.testing.expect(address < blocks_taken[at - 1]);
                     const block = offset / shape.block_bytes;
                     try std.testing.expect(block < shape.blocks);
                     try std.testing.expect(!held[block]);

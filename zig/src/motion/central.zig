@@ -94,17 +94,20 @@ pub fn take(class: Class, out: [*]usize, want: u32) u32 {
         @memcpy(out[0..taken], central.cold.?[central.cold_count..][0..taken]);
         return taken;
     }
-    var taken: u32 = 0;
-    while (taken < want) {
+    // From the end on, so that the lowest address of all comes last, which is taken first.
+    var missing = want;
+    while (missing > 0) {
         const slab = central.slabs orelse slab: {
             // More blocks are welcome, but not worth another slab.
-            if (taken > 0) break;
+            if (missing < want) break;
             break :slab begin(central, class) orelse break;
         };
-        taken += slab.take(out + taken, want - taken);
+        missing -= slab.take(out + missing, missing);
         if (slab.ahead_granules != 0 and slab.isCarved()) caughtUp(slab);
         if (!slab.hasBlocks()) unlist(central, slab);
     }
+    const taken = want - missing;
+    if (missing > 0) @memmove(out[0..taken], out[missing..want]);
     setInUse(central, central.in_use + taken);
     return taken;
 }
@@ -212,18 +215,14 @@ fn put(central: *Central, class: Class, blocks: []const usize, emptied: Emptied)
         if (slab.class != class) blameFreed(address, class);
         // Blocks allocated one after the other are mostly neighbours, and freed in that order or its reverse.
         const step = if (rest.len > 1) rest[1] -% address else 0;
-        if (step == block_bytes or step == 0 -% block_bytes) {
-            const length = neighbours(slab, rest, step);
-            slab.putRun(@min(address, rest[length - 1]), length);
-            rest = rest[length..];
-        } else {
-            slab.put(address);
-            rest = rest[1..];
-        }
+        const length = if (step == block_bytes or step == 0 -% block_bytes) neighbours(slab, rest, step) else 1;
+        if (length > 1) slab.putRun(@min(address, rest[length - 1]), length) else slab.put(address);
+        rest = rest[length..];
         noteChange(central, slab, emptied);
+        if (length >= ordered_blocks) continue;
         const scattered = rest[0..@min(rest.len, scattered_blocks)];
         rest = rest[switch (Shape.of(class)) {
-            inline else => |kind| putScattered(kind, central, class, scattered, emptied),
+            inline else => |shape| putScattered(shape, central, class, scattered, emptied),
         }..];
     }
     // Only now: blocks freed twice may be more than those in use, and have ended the process.
@@ -236,7 +235,9 @@ fn noteChange(central: *Central, slab: *Slab, emptied: Emptied) void {
     if (slab.isEmpty() and !(emptied == .keep_last and slab.isOnly())) end(central, slab);
 }
 
-/// Blocks that go one by one before the next look for neighbours, which random order has none of.
+/// After so many neighbours the next look is for neighbours again: a refill brings them word by word of the bitmap.
+const ordered_blocks = 8;
+/// Else so many blocks go one by one before the next look, as random order has no neighbours.
 const scattered_blocks = 32;
 
 /// How the slab of an address and the bit of its block are found.
