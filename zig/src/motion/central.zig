@@ -57,6 +57,14 @@ pub const Emptied = enum {
     end,
 };
 
+/// How blocks that were flushed lay.
+pub const Order = enum {
+    /// Mostly as neighbours, one after the other.
+    ordered,
+    /// Each took a look-up of its own.
+    scattered,
+};
+
 var centrals: [size_class.count + 1]Central = @splat(.{});
 
 /// Threads with a heap. The cold magazines serve only when there are several.
@@ -123,16 +131,19 @@ fn setInUse(central: *Central, blocks: usize) void {
     atomic.store(usize, &central.in_use, blocks, .monotonic);
 }
 
-/// Takes blocks back from a thread's magazine, the oldest first.
-pub fn flush(class: Class, blocks: []const usize) void {
+/// Takes blocks back from a thread's magazine, the oldest first. Null when no slab got any.
+pub fn flush(class: Class, blocks: []const usize) ?Order {
     cost.flushed(blocks.len);
     const central = &centrals[class];
     central.lock.lock();
     const kept = keepCold(central, class, blocks);
     const twice = @intFromBool(canary.is(.flush_twice) and kept > 0);
-    put(central, class, blocks[0 .. blocks.len - kept + twice], .keep_last);
+    const given = blocks[0 .. blocks.len - kept + twice];
+    const looks = put(central, class, given, .keep_last);
     central.lock.unlock();
     superslabs.settle();
+    if (given.len == 0) return null;
+    return if (looks <= given.len / 4) .ordered else .scattered;
 }
 
 /// Takes blocks back past the cold magazine.
@@ -140,7 +151,7 @@ pub fn giveBack(class: Class, blocks: []const usize, emptied: Emptied) void {
     cost.flushed(blocks.len);
     const central = &centrals[class];
     central.lock.lock();
-    put(central, class, blocks, emptied);
+    _ = put(central, class, blocks, emptied);
     central.lock.unlock();
     superslabs.settle();
 }
@@ -150,7 +161,7 @@ pub fn giveBackAll(class: Class) void {
     const central = &centrals[class];
     central.lock.lock();
     if (central.cold) |cold| {
-        put(central, class, cold[0..central.cold_count], .end);
+        _ = put(central, class, cold[0..central.cold_count], .end);
         central.cold_count = 0;
         metadata.free(@ptrCast(@alignCast(cold)), coldBytes(class));
         central.cold = null;
@@ -204,10 +215,13 @@ fn keepCold(central: *Central, class: Class, blocks: []const usize) usize {
     return kept;
 }
 
-fn put(central: *Central, class: Class, blocks: []const usize, emptied: Emptied) void {
+/// Sets the bits of blocks. Returns how often a slab was looked up.
+fn put(central: *Central, class: Class, blocks: []const usize, emptied: Emptied) usize {
     const block_bytes = size_class.blockBytes(class);
     var rest = blocks;
+    var looks: usize = 0;
     while (rest.len > 0) {
+        looks += 1;
         const address = rest[0];
         const superslab = registry.find(Superslab, address) orelse blameFreed(address, class);
         const slab = superslab.slabOf(address);
@@ -221,12 +235,15 @@ fn put(central: *Central, class: Class, blocks: []const usize, emptied: Emptied)
         noteChange(central, slab, emptied);
         if (length >= ordered_blocks) continue;
         const scattered = rest[0..@min(rest.len, scattered_blocks)];
-        rest = rest[switch (Shape.of(class)) {
+        const done = switch (Shape.of(class)) {
             inline else => |shape| putScattered(shape, central, class, scattered, emptied),
-        }..];
+        };
+        looks += done;
+        rest = rest[done..];
     }
     // Only now: blocks freed twice may be more than those in use, and have ended the process.
     setInUse(central, central.in_use - blocks.len);
+    return looks;
 }
 
 /// The slab got a block back, and is listed again if it had none; or goes if all are back.
