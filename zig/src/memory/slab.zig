@@ -233,7 +233,7 @@ pub const Slab = extern struct {
         const block: u16 = @truncate(found.quotient);
         if (!found.exact or block >= slab.carved) return .refused;
         const words: [*]u64 = if (own) &slab.bits.own else slab.bits.outside.words;
-        const word = &words[block / geometry.word_blocks];
+        const word = &words[found.quotient / geometry.word_blocks];
         const before = word.*;
         // With the bit of one block more, which is no difference where it was set.
         const after = before | @as(u64, 1) << @truncate(block);

@@ -252,6 +252,12 @@ fn noteChange(central: *Central, slab: *Slab, emptied: Emptied) void {
     if (slab.isEmpty() and !(emptied == .keep_last and slab.isOnly())) end(central, slab);
 }
 
+/// As `noteChange`, apart from a loop that does without mostly.
+noinline fn noteChangeRarely(central: *Central, slab: *Slab, emptied: Emptied) void {
+    @branchHint(.cold);
+    noteChange(central, slab, emptied);
+}
+
 /// After so many neighbours the next look is for neighbours again: a refill brings them word by word of the bitmap.
 const ordered_blocks = 8;
 /// Else so many blocks go one by one before the next look, as random order has no neighbours.
@@ -286,7 +292,7 @@ inline fn putScattered(comptime shape: Shape, central: *Central, class: Class, b
         if (slab.class != class) return at;
         switch (slab.putAt(shape != .outside, offset, reciprocal)) {
             .plain => {},
-            .changed => noteChange(central, slab, emptied),
+            .changed => noteChangeRarely(central, slab, emptied),
             .refused => return at,
         }
     }
@@ -425,7 +431,7 @@ test "central: blocks of every class come and go without overlap, and all memory
                     try std.testing.expectEqual(address, @as(*usize, @ptrFromInt(address)).*);
                     @as(*usize, @ptrFromInt(address)).* = 0;
                 }
-                flush(class, held[held_count - given ..][0..given]);
+                _ = flush(class, held[held_count - given ..][0..given]);
                 held_count -= given;
                 for (held[0..held_count]) |address| @as(*usize, @ptrFromInt(address)).* = address;
                 verify();

@@ -243,7 +243,8 @@ test "magazine: random pushes, pops, growth and shrinking agree with a stack" {
                     shelf.flushed_before = random.uintLessThan(u32, 16 * @as(u32, words_max[class]));
                     if (!shelf.grow(&magazine, class)) {
                         const dear = !shelf.scattered or shelf.flushed_before >= 8 * @as(u32, words_max[class]);
-                        try std.testing.expect(shelf.words >= @min(words_max[class], if (dear) words_dear else words_cap));
+                        const cap: u16 = if (dear) words_dear else words_cap;
+                        try std.testing.expect(shelf.words >= @min(words_max[class], cap));
                         try std.testing.expectEqual(shelf.words_grown, shelf.words);
                         while (model.pop()) |expected| try std.testing.expectEqual(expected, magazine.pop());
                         shelf.shrink(&magazine, class, random.uintLessThan(usize, shelf.words));
