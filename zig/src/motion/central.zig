@@ -317,14 +317,16 @@ inline fn neighbours(slab: *const Slab, blocks: []const usize, step: usize) u32 
     const most: u32 = @intCast(@min(blocks.len, in_slab));
     // Several at once, without a branch for each.
     const lanes = 8;
-    const steps = std.simd.iota(usize, lanes) *% @as(@Vector(lanes, usize), @splat(step));
+    const Lanes = @Vector(lanes, usize);
+    var expected_lanes = @as(Lanes, @splat(blocks[0])) +% std.simd.iota(usize, lanes) *% @as(Lanes, @splat(step));
+    const lanes_step: Lanes = @splat(lanes *% step);
     var length: u32 = 0;
-    var expected = blocks[0];
     while (length + lanes <= most) : (length += lanes) {
-        const found: @Vector(lanes, usize) = blocks[length..][0..lanes].*;
-        if (@reduce(.Or, found ^ (@as(@Vector(lanes, usize), @splat(expected)) +% steps)) != 0) break;
-        expected +%= lanes *% step;
+        const found: Lanes = blocks[length..][0..lanes].*;
+        if (@reduce(.Or, found ^ expected_lanes) != 0) break;
+        expected_lanes +%= lanes_step;
     }
+    var expected = expected_lanes[0];
     while (length < most and blocks[length] == expected) : (length += 1) expected +%= step;
     return length;
 }
