@@ -66,6 +66,7 @@ test {
     _ = @import("memory/metadata.zig");
     _ = @import("memory/registry.zig");
     _ = @import("memory/space.zig");
+    _ = @import("memory/bitmap_area.zig");
     _ = @import("memory/slab.zig");
     _ = @import("memory/retention.zig");
     _ = @import("memory/bins.zig");

@@ -464,11 +464,10 @@ fn refill(heap: *Heap, class: Class) usize {
         const magazine = &heap.magazines[class];
         if (shelf.base != null or shelf.open(magazine, class)) {
             if (shelf.missed) _ = growOneWay(shelf, magazine, class);
-            shelf.missed = true;
-            shelf.flushed = 0;
+            shelf.noteMiss();
             const want = @min(shelf.words - 1, @max(
                 magazines.refill_blocks[class],
-                @min(shelf.words_most / 8, magazines.refill_blocks_max),
+                @min(shelf.words_grown / 8, magazines.refill_blocks_max),
             ));
             const taken = central.take(class, shelf.blocks(), want);
             cost.refilled(taken);
@@ -536,7 +535,7 @@ fn makeRoom(shelf: *Shelf, magazine: *Magazine, class: Class) void {
     const blocks = shelf.blocks();
     // The newest stay, which the cache still has; of the others the newer go, as then only few have to be moved down.
     const newest = @min(kept, newest_kept);
-    central.flush(class, blocks[kept - newest .. held - newest]);
+    if (central.flush(class, blocks[kept - newest .. held - newest])) |order| shelf.scattered = order == .scattered;
     @memmove(blocks[kept - newest .. kept], blocks[held - newest .. held]);
     magazine.setTop(blocks + kept);
     if (kept < wanted) shelf.shrink(magazine, class, kept);
@@ -544,7 +543,7 @@ fn makeRoom(shelf: *Shelf, magazine: *Magazine, class: Class) void {
 
 /// Two misses, or two overflows, came one after the other. False where it is as large as is worth while for that.
 fn growOneWay(shelf: *Shelf, magazine: *Magazine, class: Class) bool {
-    return shelf.words_most < magazines.words_one_way[class] and central.isShared() and shelf.grow(magazine, class);
+    return shelf.words_grown < magazines.words_one_way[class] and central.isShared() and shelf.grow(magazine, class);
 }
 
 /// A quarter of a magazine is flushed, but of a small one up to half, so that a flush is worth its lock.

@@ -28,7 +28,8 @@ const fresh_pages = @import("fresh_pages.zig");
 const Retention = @import("retention.zig").Retention;
 const bins = @import("bins.zig");
 const Slab = @import("slab.zig").Slab;
-const words_per_granule = @import("slab.zig").words_per_granule;
+const BitmapArea = @import("bitmap_area.zig").BitmapArea;
+const area_bytes = @import("bitmap_area.zig").area_bytes;
 const Lock = @import("../platform/lock.zig").Lock;
 const Line = @import("../seeing/fatal.zig").Line;
 const canary = @import("../platform/canary.zig");
@@ -59,8 +60,9 @@ pub const Superslab = extern struct {
     /// Neighbours among all superslabs; `next` also links unused records and the doomed.
     next: ?*Superslab,
     previous: ?*Superslab,
-    /// The primary bitmaps of the 32 granules.
+    /// The area for bitmaps of its slabs, and which of it is given out.
     words: [*]u64,
+    bitmaps: BitmapArea,
     free: bitmap.Granules,
     /// Free granules that may hold pages.
     dirty: bitmap.Granules,
@@ -106,13 +108,11 @@ pub const Run = struct {
     /// Its granules that are resident though no block of them was handed out. Whoever cuts the run into blocks says
     /// by `caughtUp` when that has changed.
     ahead: u8,
+    /// The bitmap that was asked for, all zero.
+    words: ?[*]u64,
 
     pub fn address(run: Run) usize {
         return run.superslab.base + (@as(usize, run.start) << geometry.granule_shift);
-    }
-
-    pub fn words(run: Run) [*]u64 {
-        return run.superslab.words + @as(usize, run.start) * words_per_granule;
     }
 };
 
@@ -138,12 +138,11 @@ pub const Counts = struct {
 
 const records_per_group = 16;
 const record_bytes = @sizeOf(Superslab);
-const bitmap_bytes = geometry.superslab_granules * words_per_granule * @sizeOf(u64);
-/// Records lie together, then their bitmaps, so that a record costs little more than itself in pages.
+/// Records lie together, then their areas for bitmaps, so that a record costs little more than itself in pages.
 const group_records_bytes = std.mem.alignForward(usize, records_per_group * record_bytes, 64 * 1024);
-const group_bytes = group_records_bytes + records_per_group * bitmap_bytes;
+const group_bytes = group_records_bytes + records_per_group * area_bytes;
 /// What a record in service counts for.
-const record_counted = record_bytes + bitmap_bytes;
+const record_counted = record_bytes + area_bytes;
 
 /// Held by the one thread that gives memory back, so that a forked child finds nothing that is neither in service
 /// nor gone. Comes before `lock`.
@@ -179,6 +178,11 @@ pub fn count() Counts {
 
 /// A run of `granules`. Null when the OS or the limit refuses.
 pub fn allocateRun(granules: u32, filling: Filling) ?Run {
+    return allocateSlab(granules, filling, 0);
+}
+
+/// As `allocateRun`, with a bitmap of `words` if that is not 0.
+pub fn allocateSlab(granules: u32, filling: Filling, words: u32) ?Run {
     assert(granules >= 1 and granules <= geometry.superslab_granules);
     lock.lock();
     const superslab = find(granules, filling) orelse add(granules, filling) orelse {
@@ -197,7 +201,8 @@ pub fn allocateRun(granules: u32, filling: Filling) ?Run {
     if (is_new) counts.empty -= 1;
     assert(superslab.run_granules[start] == 0);
     const ready = takeGranules(superslab, start, mask, filling);
-    var run: Run = .{ .superslab = superslab, .start = start, .clean = clean, .ahead = 0 };
+    const bitmap_words = if (words == 0) null else superslab.words + superslab.bitmaps.take(words);
+    var run: Run = .{ .superslab = superslab, .start = start, .clean = clean, .ahead = 0, .words = bitmap_words };
     if (filling == .sparse) {
         lock.unlock();
         unready(superslab, ready);
@@ -411,6 +416,18 @@ fn growRunLocked(superslab: *Superslab, start: u32, granules: u32) ?bitmap.Granu
 pub fn freeRun(superslab: *Superslab, start: u32) void {
     lock.lock();
     defer lock.unlock();
+    freeRunLocked(superslab, start);
+}
+
+/// As `freeRun`, of a slab whose bitmap of `words`, all zero again, is at `bitmap_words`.
+pub fn freeSlab(superslab: *Superslab, start: u32, bitmap_words: ?[*]u64, words: u32) void {
+    lock.lock();
+    defer lock.unlock();
+    if (bitmap_words) |present| superslab.bitmaps.give(@intCast(present - superslab.words), words);
+    freeRunLocked(superslab, start);
+}
+
+fn freeRunLocked(superslab: *Superslab, start: u32) void {
     freeGranules(superslab, start, superslab.run_granules[start]);
     if (cost.counting) cost.wrote(&superslab.run_granules[start]);
     superslab.run_granules[start] = 0;
@@ -475,7 +492,7 @@ pub fn makeRoom(bytes: usize) void {
 
 /// Takes an empty superslab out of service; `settle` unmaps it.
 fn doom(superslab: *Superslab) void {
-    assert(superslab.free == all_granules);
+    assert(superslab.free == all_granules and superslab.bitmaps.isEmpty());
     counts.empty -= 1;
     counts.dirty_granules -= @popCount(superslab.dirty);
     if (superslab.pages == .small) counts.ahead_granules -= @popCount(superslab.ready);
@@ -588,7 +605,7 @@ fn unmapDoomed() usize {
 /// Gives back the bitmaps of a record that serves no superslab; they are all zero, as slabs leave them.
 fn releaseWords(superslab: *Superslab) void {
     // With larger pages the bitmaps of neighbours lie in one page. Refused, they stay resident, and zero.
-    if (os.pageBytes() <= bitmap_bytes) _ = os.release(@intFromPtr(superslab.words), bitmap_bytes);
+    if (os.pageBytes() <= area_bytes) _ = os.release(@intFromPtr(superslab.words), area_bytes);
 }
 
 /// Gives back the pages of free granules until at most `limit` dirty ones are left. Huge pages come last: taking a
@@ -775,7 +792,7 @@ fn takeRecord() ?*Superslab {
     }
     const superslab: *Superslab = @ptrFromInt(group + group_next * record_bytes);
     superslab.base = 0;
-    superslab.words = @ptrFromInt(group + group_records_bytes + group_next * bitmap_bytes);
+    superslab.words = @ptrFromInt(group + group_records_bytes + group_next * area_bytes);
     group_next += 1;
     return superslab;
 }

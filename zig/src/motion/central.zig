@@ -18,7 +18,8 @@ const registry = @import("../memory/registry.zig");
 const metadata = @import("../memory/metadata.zig");
 const superslabs = @import("../memory/superslab.zig");
 const Superslab = superslabs.Superslab;
-const Slab = @import("../memory/slab.zig").Slab;
+const slabs = @import("../memory/slab.zig");
+const Slab = slabs.Slab;
 const atomic = @import("../platform/atomic.zig");
 const Lock = @import("../platform/lock.zig").Lock;
 const fatal = @import("../seeing/fatal.zig");
@@ -58,6 +59,14 @@ pub const Emptied = enum {
     end,
 };
 
+/// How blocks that were flushed lay.
+pub const Order = enum {
+    /// Mostly as neighbours, one after the other.
+    ordered,
+    /// Each took a look-up of its own.
+    scattered,
+};
+
 var centrals: [size_class.count + 1]Central = @splat(.{});
 
 /// Threads with a heap. The cold magazines serve only when there are several.
@@ -95,17 +104,20 @@ pub fn take(class: Class, out: [*]usize, want: u32) u32 {
         @memcpy(out[0..taken], central.cold.?[central.cold_count..][0..taken]);
         return taken;
     }
-    var taken: u32 = 0;
-    while (taken < want) {
+    // From the end on, so that the lowest address of all comes last, which is taken first.
+    var missing = want;
+    while (missing > 0) {
         const slab = central.slabs orelse slab: {
             // More blocks are welcome, but not worth another slab.
-            if (taken > 0) break;
+            if (missing < want) break;
             break :slab begin(central, class) orelse break;
         };
-        taken += slab.take(out + taken, want - taken);
+        missing -= slab.take(out + missing, missing);
         if (slab.ahead_granules != 0 and slab.isCarved()) caughtUp(slab);
         if (!slab.hasBlocks()) unlist(central, slab);
     }
+    const taken = want - missing;
+    if (missing > 0) @memmove(out[0..taken], out[missing..want]);
     setInUse(central, central.in_use + taken);
     return taken;
 }
@@ -121,17 +133,20 @@ fn setInUse(central: *Central, blocks: usize) void {
     atomic.store(usize, &central.in_use, blocks, .monotonic);
 }
 
-/// Takes blocks back from a thread's magazine, the oldest first.
-pub fn flush(class: Class, blocks: []const usize) void {
+/// Takes blocks back from a thread's magazine, the oldest first. Null when no slab got any.
+pub fn flush(class: Class, blocks: []const usize) ?Order {
     cost.flushed(blocks.len);
     const central = &centrals[class];
     central.lock.lock();
     const kept = keepCold(central, class, blocks);
     const twice = @intFromBool(canary.is(.flush_twice) and kept > 0);
-    put(central, class, blocks[0 .. blocks.len - kept + twice], .keep_last);
+    const given = blocks[0 .. blocks.len - kept + twice];
+    const looks = put(central, class, given, .keep_last);
     if (central.cold_count > coldBlocksKept(central, class)) shedCold(central, class, blocks.len);
     central.lock.unlock();
     superslabs.settle();
+    if (given.len == 0) return null;
+    return if (looks <= given.len / 4) .ordered else .scattered;
 }
 
 /// Takes blocks back past the cold magazine.
@@ -139,7 +154,7 @@ pub fn giveBack(class: Class, blocks: []const usize, emptied: Emptied) void {
     cost.flushed(blocks.len);
     const central = &centrals[class];
     central.lock.lock();
-    put(central, class, blocks, emptied);
+    _ = put(central, class, blocks, emptied);
     central.lock.unlock();
     superslabs.settle();
 }
@@ -149,7 +164,7 @@ pub fn giveBackAll(class: Class) void {
     const central = &centrals[class];
     central.lock.lock();
     if (central.cold) |cold| {
-        put(central, class, cold[0..central.cold_count], .end);
+        _ = put(central, class, cold[0..central.cold_count], .end);
         central.cold_count = 0;
         metadata.free(@ptrCast(@alignCast(cold)), bytesOf(central.cold_room));
         central.cold = null;
@@ -171,7 +186,7 @@ pub fn count(class: Class) Counts {
     var result: Counts = .{ .slabs = central.slab_count, .cold_blocks = central.cold_count };
     var listed = central.slabs;
     while (listed) |slab| : (listed = slab.next) {
-        result.free_blocks += slab.free;
+        result.free_blocks += slab.freeBlocks();
         result.fresh_blocks += size_class.shapes[class].blocks - slab.carved;
     }
     return result;
@@ -240,14 +255,16 @@ noinline fn shedCold(central: *Central, class: Class, flushed: usize) void {
     @branchHint(.unlikely);
     const gone = @min(central.cold_count - coldBlocksKept(central, class), flushed);
     central.cold_count -= @intCast(gone);
-    put(central, class, central.cold.?[central.cold_count..][0..gone], .keep_last);
+    _ = put(central, class, central.cold.?[central.cold_count..][0..gone], .keep_last);
 }
 
-fn put(central: *Central, class: Class, blocks: []const usize, emptied: Emptied) void {
-    const shape = &size_class.shapes[class];
-    const block_bytes: usize = shape.block_bytes;
+/// Sets the bits of blocks. Returns how often a slab was looked up.
+fn put(central: *Central, class: Class, blocks: []const usize, emptied: Emptied) usize {
+    const block_bytes = size_class.blockBytes(class);
     var rest = blocks;
+    var looks: usize = 0;
     while (rest.len > 0) {
+        looks += 1;
         const address = rest[0];
         const superslab = registry.find(Superslab, address) orelse blameFreed(address, class);
         const slab = superslab.slabOf(address);
@@ -255,40 +272,72 @@ fn put(central: *Central, class: Class, blocks: []const usize, emptied: Emptied)
         if (slab.class != class) blameFreed(address, class);
         // Blocks allocated one after the other are mostly neighbours, and freed in that order or its reverse.
         const step = if (rest.len > 1) rest[1] -% address else 0;
-        if (step == block_bytes or step == 0 -% block_bytes) {
-            const length = neighbours(slab, rest, step);
-            slab.putRun(@min(address, rest[length - 1]), length);
-            rest = rest[length..];
-        } else {
-            slab.put(address);
-            rest = rest[1..];
-        }
-        if (!slab.listed) list(central, slab);
-        if (slab.isEmpty() and !(emptied == .keep_last and slab.isOnly())) end(central, slab);
+        const length = if (step == block_bytes or step == 0 -% block_bytes) neighbours(slab, rest, step) else 1;
+        if (length > 1) slab.putRun(@min(address, rest[length - 1]), length) else slab.put(address);
+        rest = rest[length..];
+        noteChange(central, slab, emptied);
+        if (length >= ordered_blocks) continue;
         const scattered = rest[0..@min(rest.len, scattered_blocks)];
-        rest = rest[if (shape.granules == 1) putScattered(true, class, scattered) else putScattered(false, class, scattered)..];
+        const done = switch (Shape.of(class)) {
+            inline else => |shape| putScattered(shape, central, class, scattered, emptied),
+        };
+        looks += done;
+        rest = rest[done..];
     }
     // Only now: blocks freed twice may be more than those in use, and have ended the process.
     setInUse(central, central.in_use - blocks.len);
+    return looks;
 }
 
-/// Blocks that go one by one before the next look for neighbours, which random order has none of.
+/// The slab got a block back, and is listed again if it had none; or goes if all are back.
+fn noteChange(central: *Central, slab: *Slab, emptied: Emptied) void {
+    if (!slab.listed) list(central, slab);
+    if (slab.isEmpty() and !(emptied == .keep_last and slab.isOnly())) end(central, slab);
+}
+
+/// As `noteChange`, apart from a loop that does without mostly.
+noinline fn noteChangeRarely(central: *Central, slab: *Slab, emptied: Emptied) void {
+    @branchHint(.cold);
+    noteChange(central, slab, emptied);
+}
+
+/// After so many neighbours the next look is for neighbours again: a refill brings them word by word of the bitmap.
+const ordered_blocks = 8;
+/// Else so many blocks go one by one before the next look, as random order has no neighbours.
 const scattered_blocks = 32;
 
-/// Takes blocks back as long as nothing else than a bit and a count changes; returns how many those were.
-inline fn putScattered(comptime one_granule: bool, class: Class, blocks: []const usize) usize {
-    const shape = &size_class.shapes[class];
-    const block_bytes: usize = shape.block_bytes;
-    const reciprocal = shape.reciprocal;
+/// How the slab of an address and the bit of its block are found.
+const Shape = enum {
+    /// A granule is a slab, and the bitmap lies outside its record.
+    outside,
+    /// A granule is a slab.
+    own,
+    /// A slab may be several granules.
+    granules,
+
+    inline fn of(class: Class) Shape {
+        if (!slabs.isOwn(class)) return .outside;
+        return if (size_class.shapes[class].granules == 1) .own else .granules;
+    }
+};
+
+/// Takes blocks back one by one up to one that is not in use, or not as easily found; returns how many those were.
+inline fn putScattered(comptime shape: Shape, central: *Central, class: Class, blocks: []const usize, emptied: Emptied) usize {
+    const reciprocal = size_class.shapes[class].reciprocal;
     if (blocks.len == 0) return 0;
     const part = registry.partOf(blocks[0]) orelse return 0;
     for (blocks, 0..) |address, at| {
         // In random order a branch on whether the superslab is the last one's would be a coin toss.
         const superslab = part.find(Superslab, address) orelse return at;
         const granule = superslab.granuleOf(address);
-        const slab = &superslab.slabs[if (one_granule) granule else superslab.run_start[granule]];
-        const offset = if (one_granule) address & (geometry.granule_bytes - 1) else address - slab.base;
-        if (slab.class != class or !slab.putPlain(offset, block_bytes, reciprocal)) return at;
+        const slab = &superslab.slabs[if (shape == .granules) superslab.run_start[granule] else granule];
+        const offset = if (shape == .granules) address - slab.base else address & (geometry.granule_bytes - 1);
+        if (slab.class != class) return at;
+        switch (slab.putAt(shape != .outside, offset, reciprocal)) {
+            .plain => {},
+            .changed => noteChangeRarely(central, slab, emptied),
+            .refused => return at,
+        }
     }
     return blocks.len;
 }
@@ -311,25 +360,28 @@ inline fn neighbours(slab: *const Slab, blocks: []const usize, step: usize) u32 
     const most: u32 = @intCast(@min(blocks.len, in_slab));
     // Several at once, without a branch for each.
     const lanes = 8;
-    const steps = std.simd.iota(usize, lanes) *% @as(@Vector(lanes, usize), @splat(step));
+    const Lanes = @Vector(lanes, usize);
+    var expected_lanes = @as(Lanes, @splat(blocks[0])) +% std.simd.iota(usize, lanes) *% @as(Lanes, @splat(step));
+    const lanes_step: Lanes = @splat(lanes *% step);
     var length: u32 = 0;
-    var expected = blocks[0];
     while (length + lanes <= most) : (length += lanes) {
-        const found: @Vector(lanes, usize) = blocks[length..][0..lanes].*;
-        if (@reduce(.Or, found ^ (@as(@Vector(lanes, usize), @splat(expected)) +% steps)) != 0) break;
-        expected +%= lanes *% step;
+        const found: Lanes = blocks[length..][0..lanes].*;
+        if (@reduce(.Or, found ^ expected_lanes) != 0) break;
+        expected_lanes +%= lanes_step;
     }
+    var expected = expected_lanes[0];
     while (length < most and blocks[length] == expected) : (length += 1) expected +%= step;
     return length;
 }
 
 /// Gives the class one more slab.
 fn begin(central: *Central, class: Class) ?*Slab {
-    const run = superslabs.allocateRun(size_class.shapes[class].granules, filling(class)) orelse return null;
+    const granules = size_class.shapes[class].granules;
+    const run = superslabs.allocateSlab(granules, filling(class), slabs.wordsOutside(class)) orelse return null;
     const slab = &run.superslab.slabs[run.start];
-    slab.begin(run.address(), run.words(), class);
+    slab.begin(run.address(), run.words, class);
     slab.ahead_granules = run.ahead;
-    page_map.write(run.address(), size_class.shapes[class].granules, class);
+    page_map.write(run.address(), granules, class);
     central.slab_count += 1;
     list(central, slab);
     return slab;
@@ -350,11 +402,11 @@ fn end(central: *Central, slab: *Slab) void {
     const class = slab.class;
     unlist(central, slab);
     if (slab.ahead_granules != 0) caughtUp(slab);
-    slab.end();
+    const words = slab.end();
     central.slab_count -= 1;
     page_map.write(slab.base, size_class.shapes[class].granules, 0);
     const superslab = registry.find(Superslab, slab.base).?;
-    superslabs.freeRun(superslab, superslab.granuleOf(slab.base));
+    superslabs.freeSlab(superslab, superslab.granuleOf(slab.base), words, slabs.wordsOutside(class));
 }
 
 fn list(central: *Central, slab: *Slab) void {
@@ -428,7 +480,7 @@ test "central: blocks of every class come and go without overlap, and all memory
                     try std.testing.expectEqual(address, @as(*usize, @ptrFromInt(address)).*);
                     @as(*usize, @ptrFromInt(address)).* = 0;
                 }
-                flush(class, held[held_count - given ..][0..given]);
+                _ = flush(class, held[held_count - given ..][0..given]);
                 held_count -= given;
                 for (held[0..held_count]) |address| @as(*usize, @ptrFromInt(address)).* = address;
                 verify();

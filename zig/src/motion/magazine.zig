@@ -50,30 +50,65 @@ const above_zero: [*]const usize = @as([*]const usize, &zeros) + 1;
 pub const Shelf = extern struct {
     /// The array: a zero word, then the blocks. Null until the first block.
     base: ?[*]usize,
-    /// Words that may be used, the zero word included; the most that ever might; and words that the array has.
+    /// Words that may be used, the zero word included; the most that ever might; and words that the array has, of which
+    /// those that were never used have no pages.
     words: u16,
-    words_most: u16,
+    words_grown: u16,
     words_owned: u16,
-    /// Blocks flushed since the last miss: a long phase of nothing but frees.
-    flushed: u32,
     /// A miss came after the last overflow.
     missed: bool,
+    /// The blocks of the last flush lay scattered, so that each took a look-up of its own.
+    scattered: bool,
+    /// Blocks flushed since the last miss: a long phase of nothing but frees; and in the phase before that.
+    flushed: u32,
+    flushed_before: u32,
 
-    pub const none: Shelf = .{ .base = null, .words = 0, .words_most = 0, .words_owned = 0, .flushed = 0, .missed = false };
+    pub const none: Shelf = .{
+        .base = null,
+        .words = 0,
+        .words_grown = 0,
+        .words_owned = 0,
+        .missed = false,
+        .scattered = false,
+        .flushed = 0,
+        .flushed_before = 0,
+    };
 
     /// Gives the magazine its first array. False when the OS refuses.
     pub fn open(shelf: *Shelf, magazine: *Magazine, class: size_class.Class) bool {
         assert(shelf.base == null);
-        const words = words_min[class];
-        return shelf.setArray(magazine, words, words);
+        if (!shelf.setArray(magazine, words_min[class])) return false;
+        shelf.words_grown = shelf.words_owned;
+        shelf.setWords(magazine, shelf.words_owned);
+        return true;
     }
 
-    /// Makes room for twice as many blocks as ever. False at the cap, or when the OS refuses. A new array is twice what
-    /// may be used of it, so that the next growth needs none.
+    /// A miss: what was flushed since the last one was a phase of frees.
+    pub fn noteMiss(shelf: *Shelf) void {
+        shelf.missed = true;
+        if (shelf.flushed == 0) return;
+        shelf.flushed_before = shelf.flushed;
+        shelf.flushed = 0;
+    }
+
+    /// The most words that are worth their memory. An array of 64 KiB is half of what it holds of 16 bytes, and spares
+    /// little where blocks lie in order, which costs little to flush, or where so many are freed at once that most of
+    /// them are flushed all the same.
+    fn cap(shelf: *const Shelf, class: size_class.Class) u16 {
+        const most = words_max[class];
+        return if (shelf.scattered and shelf.flushed_before / 8 < most) most else @min(most, words_dear);
+    }
+
+    /// Makes room for twice as many blocks as ever. False at the cap, or when the OS refuses.
     pub fn grow(shelf: *Shelf, magazine: *Magazine, class: size_class.Class) bool {
-        const words = @min(shelf.words_most * 2, words_max[class]);
-        if (words == shelf.words) return false;
-        if (words > shelf.words_owned) return shelf.setArray(magazine, @min(words * 2, words_max[class]), words);
+        if (shelf.words_grown >= shelf.cap(class)) {
+            if (shelf.words == shelf.words_grown) return false;
+            shelf.setWords(magazine, shelf.words_grown);
+            return true;
+        }
+        const words = shelf.words_grown * 2;
+        if (words > shelf.words_owned and !shelf.setArray(magazine, arrayWords(class, words))) return false;
+        shelf.words_grown = words;
         shelf.setWords(magazine, words);
         return true;
     }
@@ -105,26 +140,25 @@ pub const Shelf = extern struct {
         return shelf.base.? + 1;
     }
 
-    fn setArray(shelf: *Shelf, magazine: *Magazine, words_owned: u16, words: u16) bool {
-        const bytes = @as(usize, words_owned) * @sizeOf(usize);
+    fn setArray(shelf: *Shelf, magazine: *Magazine, words: u16) bool {
+        const bytes = @as(usize, words) * @sizeOf(usize);
         const new: [*]usize = @ptrCast(metadata.allocate(bytes) orelse return false);
         const held = shelf.count(magazine);
         const old = shelf.base;
         const old_bytes = @as(usize, shelf.words_owned) * @sizeOf(usize);
         if (old) |from| @memcpy(new[1 .. 1 + held], from[1 .. 1 + held]);
         atomic.store(?[*]usize, &shelf.base, new, .monotonic);
-        shelf.words_owned = words_owned;
+        shelf.words_owned = words;
         magazine.setTop(new + 1 + held);
-        shelf.setWords(magazine, words);
+        magazine.limit = new + shelf.words;
         if (old) |from| metadata.free(@ptrCast(@alignCast(from)), old_bytes);
         return true;
     }
 
     fn setWords(shelf: *Shelf, magazine: *Magazine, words: u16) void {
-        assert(words <= shelf.words_owned);
+        assert(words <= shelf.words_grown);
         assert(shelf.count(magazine) < words);
         shelf.words = words;
-        shelf.words_most = @max(shelf.words_most, words);
         magazine.limit = shelf.base.? + words;
     }
 };
@@ -135,6 +169,17 @@ const dense_bytes = 256;
 const dense_bytes_max = 512 * 1024;
 const bytes_max = 128 * 1024;
 const words_cap = 8192;
+/// The cap where more are not worth their memory.
+const words_dear = 1024;
+/// Above the first size an array is made for the second at once, and so on: of each that was outgrown a page stays.
+const array_words = [_]u16{ 256, 2048, words_cap };
+
+/// Words of the array that is made for so many.
+fn arrayWords(class: size_class.Class, words: u16) u16 {
+    if (words <= array_words[0]) return words;
+    for (array_words[1..]) |most| if (words <= most) return @min(most, words_max[class]);
+    unreachable;
+}
 
 /// Words of a magazine's array at first, by class: the ancestors' 64, 64, 64, 64, 32, 32, 16, 16 for their
 /// eight classes, and fewer for larger blocks; 16 again for those whose class has many sizes.
@@ -194,8 +239,13 @@ test "magazine: random pushes, pops, growth and shrinking agree with a stack" {
                 const address = (step + 1) * 16;
                 if (!magazine.push(address)) {
                     try std.testing.expectEqual(shelf.words - 1, model.items.len);
+                    shelf.scattered = random.boolean();
+                    shelf.flushed_before = random.uintLessThan(u32, 16 * @as(u32, words_max[class]));
                     if (!shelf.grow(&magazine, class)) {
-                        try std.testing.expectEqual(words_max[class], shelf.words);
+                        const dear = !shelf.scattered or shelf.flushed_before >= 8 * @as(u32, words_max[class]);
+                        const cap: u16 = if (dear) words_dear else words_cap;
+                        try std.testing.expect(shelf.words >= @min(words_max[class], cap));
+                        try std.testing.expectEqual(shelf.words_grown, shelf.words);
                         while (model.pop()) |expected| try std.testing.expectEqual(expected, magazine.pop());
                         shelf.shrink(&magazine, class, random.uintLessThan(usize, shelf.words));
                     }

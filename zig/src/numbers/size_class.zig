@@ -37,15 +37,23 @@ pub const Shape = struct {
     blocks: u32,
     /// Granules in one slab.
     granules: u8,
-    /// 2^40 / block_bytes, rounded up: `offset * reciprocal >> 40` is `offset / block_bytes` for every
-    /// offset inside a slab (tested for each one).
+    /// 2^64 / block_bytes, rounded up, for `divide`.
     reciprocal: u64,
 
     /// The block that `offset` bytes from the slab's start lies in.
     pub inline fn index(shape: *const Shape, offset: usize) u32 {
-        return @intCast((offset *% shape.reciprocal) >> 40);
+        return @intCast(divide(offset, shape.reciprocal).quotient);
     }
 };
+
+pub const Quotient = struct { quotient: u64, exact: bool };
+
+/// Divides by a block size, given its reciprocal, for every offset inside a slab (tested for each one). The fraction
+/// of the product is under the reciprocal only where it is what rounding up left.
+pub inline fn divide(offset: usize, reciprocal: u64) Quotient {
+    const product = @as(u128, offset) * reciprocal;
+    return .{ .quotient = @intCast(product >> 64), .exact = @as(u64, @truncate(product)) < reciprocal };
+}
 
 pub const shapes: [count + 1]Shape = makeShapes();
 
@@ -105,7 +113,7 @@ fn makeShapes() [count + 1]Shape {
             .block_bytes = block_bytes,
             .blocks = granules * geometry.granule_bytes / block_bytes,
             .granules = granules,
-            .reciprocal = ((1 << 40) + block_bytes - 1) / block_bytes,
+            .reciprocal = ((1 << 64) + block_bytes - 1) / block_bytes,
         };
     }
     return result;
@@ -169,7 +177,7 @@ test "size_class: at most an eighth is wasted above 128 bytes, and a third above
     }
 }
 
-test "size_class: index is exact division for every offset of every class" {
+test "size_class: division is exact for every offset of every class, and knows where a block starts" {
     for (shapes[1..]) |*shape| {
         var expected: u32 = 0;
         var into: u32 = 0;
@@ -177,6 +185,7 @@ test "size_class: index is exact division for every offset of every class" {
             if (shape.index(offset) != expected) {
                 try std.testing.expectEqual(expected, shape.index(offset));
             }
+            if (divide(offset, shape.reciprocal).exact != (into == 0)) return error.WrongStart;
             into += 1;
             if (into == shape.block_bytes) {
                 into = 0;
