@@ -1,6 +1,6 @@
 //! Where the primary bitmaps of a superslab's slabs lie that are too large for a slab's record: packed, each at a multiple
-//! of its size, in an area that the record of the superslab comes with. So that what is touched of the area is what the
-//! slabs need, which is 16 B to 1 KiB each.
+//! of its size, in an area that the record of the superslab comes with. So the pages that are touched are about as many
+//! as the slabs need, which is 40 bytes to 1 KiB each.
 //!
 //! This is the set of the pieces that are given out. A piece can always be had: it is a power of two of units, so none
 //! lies in two of the places for a largest one, and there are as many such places as a superslab can have slabs.

@@ -3,8 +3,8 @@
 //! Pieces are powers of two from 64 bytes up, zeroed, aligned to 64, kept in free lists by size when given
 //! back. They lie in mappings of their own, away from every block, so that a block's overflow does not reach
 //! them. The first pieces come from a static area: a small process makes no mapping for its records.
-//! Whole pages of a free piece go back, all but the one that its link is in: together the arrays that a magazine has
-//! outgrown are as large as the one it has.
+//! Whole pages of a free piece go back, all but the one that its link is in: arrays of magazines are the larger pieces,
+//! and outgrown ones would come to half of those in use.
 
 const std = @import("std");
 const cost = @import("../platform/cost.zig");

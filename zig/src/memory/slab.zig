@@ -57,7 +57,8 @@ pub const Slab = extern struct {
     listed: bool,
     /// Granules that were resident before any block was handed out, until all have been.
     ahead_granules: u8,
-    _reserved: [1]u8,
+    /// Its pages come as its blocks are handed out for the first time.
+    fresh: bool,
     /// The primary bitmap, as `isOwn` says. All zero while the slab belongs to no class.
     bits: extern union {
         own: [own_words]u64,
@@ -84,7 +85,7 @@ pub const Slab = extern struct {
             .class = class,
             .listed = false,
             .ahead_granules = 0,
-            ._reserved = @splat(0),
+            .fresh = false,
             .bits = if (isOwn(class)) .{ .own = @splat(0) } else .{ .outside = .{ .words = words.?, .summary = .{} } },
         };
     }
@@ -106,6 +107,11 @@ pub const Slab = extern struct {
     /// No block of it is in use or in a magazine.
     pub inline fn isEmpty(slab: *const Slab) bool {
         return slab.in_use == 0;
+    }
+
+    /// The next block that it gives may lie in a page that is not resident.
+    pub inline fn wouldTouch(slab: *const Slab) bool {
+        return slab.fresh and slab.in_use == slab.carved and slab.carved != 0;
     }
 
     /// Blocks that are free, and have been handed out at least once.

@@ -68,6 +68,8 @@ pub const Superslab = extern struct {
     dirty: bitmap.Granules,
     /// Dirty granules that were never written.
     ready: bitmap.Granules,
+    /// Dirty granules of which only a part is resident: of the slab that they were, some blocks were never handed out.
+    partial: bitmap.Granules,
     /// Granules of runs with dense blocks.
     dense: bitmap.Granules,
     /// Its places among the superslabs by the longest run in `free`, and by the longest in `resident`.
@@ -108,6 +110,8 @@ pub const Run = struct {
     /// Its granules that are resident though no block of them was handed out. Whoever cuts the run into blocks says
     /// by `caughtUp` when that has changed.
     ahead: u8,
+    /// Not all its pages are resident: others come as they are touched.
+    fresh: bool,
     /// The bitmap that was asked for, all zero.
     words: ?[*]u64,
 
@@ -157,6 +161,8 @@ var unused_records: ?*Superslab = null;
 var group: usize = 0;
 var group_next: usize = records_per_group;
 var doomed: ?*Superslab = null;
+/// Free granules are resident to which a dense run goes first. As the one below.
+var resident_waits: bool = false;
 /// Set when `settle` has work. Written under the lock; read without it as a hint.
 var unsettled: bool = false;
 var counts: Counts = .{};
@@ -197,12 +203,13 @@ pub fn allocateSlab(granules: u32, filling: Filling, words: u32) ?Run {
     }
     const clean = superslab.dirty & ~superslab.ready & mask == 0;
     const resident = superslab.dirty & mask != 0;
+    const partial = superslab.partial & mask != 0;
     const is_new = superslab.free == all_granules;
     if (is_new) counts.empty -= 1;
     assert(superslab.run_granules[start] == 0);
     const ready = takeGranules(superslab, start, mask, filling);
     const bitmap_words = if (words == 0) null else superslab.words + superslab.bitmaps.take(words);
-    var run: Run = .{ .superslab = superslab, .start = start, .clean = clean, .ahead = 0, .words = bitmap_words };
+    var run: Run = .{ .superslab = superslab, .start = start, .clean = clean, .ahead = 0, .fresh = false, .words = bitmap_words };
     if (filling == .sparse) {
         lock.unlock();
         unready(superslab, ready);
@@ -212,10 +219,26 @@ pub fn allocateSlab(granules: u32, filling: Filling, words: u32) ?Run {
     const asked = is_new and superslab.pages == .asked;
     const plan = if (resident) null else planRun(superslab, start, granules);
     if (plan != null) run.ahead = @intCast(granules);
+    run.fresh = superslab.pages == .small and (!resident or partial) and plan == null;
     lock.unlock();
     if (asked) askHuge(superslab, run.address());
     if (plan) |planned| populate(run, granules, planned);
     return run;
+}
+
+/// Whether a dense run of one granule would find pages that are resident; of a moment ago.
+pub inline fn hasResident() bool {
+    // Partner: `noteResident`. A stale answer only costs or spares a few pages.
+    return atomic.load(bool, &resident_waits, .monotonic);
+}
+
+/// The bins by resident runs have changed.
+fn noteResident() void {
+    const waits = by_resident[0].present | by_resident[1].present != 0;
+    if (waits == resident_waits) return;
+    // Partner: the load in `hasResident`.
+    cost.wrote(&resident_waits);
+    atomic.store(bool, &resident_waits, waits, .monotonic);
 }
 
 /// The superslab whose longest resident run is the shortest that fits, else the same of free runs.
@@ -238,6 +261,7 @@ fn place(superslab: *const Superslab, granules: u32, filling: Filling) u32 {
         if (bitmap.findRun(superslab.dirty & ~superslab.ready, granules)) |start| return start;
         if (bitmap.findRun(superslab.free & ~superslab.ready, granules)) |start| return start;
     } else {
+        if (bitmap.findRun(superslab.dirty & ~superslab.partial, granules)) |start| return start;
         if (bitmap.findRun(superslab.dirty, granules)) |start| return start;
     }
     return bitmap.findRun(superslab.free, granules).?;
@@ -385,6 +409,7 @@ fn takeGranules(superslab: *Superslab, start: u32, mask: bitmap.Granules, fillin
     if (@popCount(mask) > resident) makeRoomLocked(@popCount(mask) - resident);
     superslab.free &= ~mask;
     superslab.dirty &= ~mask;
+    superslab.partial &= ~mask;
     if (cost.counting) cost.wrote(superslab.run_start[start + before .. start + after]);
     if (cost.counting) cost.wrote(&superslab.run_granules[start]);
     superslab.run_granules[start] = after;
@@ -419,12 +444,15 @@ pub fn freeRun(superslab: *Superslab, start: u32) void {
     freeRunLocked(superslab, start);
 }
 
-/// As `freeRun`, of a slab whose bitmap of `words`, all zero again, is at `bitmap_words`.
-pub fn freeSlab(superslab: *Superslab, start: u32, bitmap_words: ?[*]u64, words: u32) void {
+/// As `freeRun`, of a slab: its bitmap of `words`, all zero again, is at `bitmap_words`, if it has one outside its record.
+/// It is `partial` where some of its pages were never touched.
+pub fn freeSlab(superslab: *Superslab, start: u32, bitmap_words: ?[*]u64, words: u32, partial: bool) void {
     lock.lock();
     defer lock.unlock();
     if (bitmap_words) |present| superslab.bitmaps.give(@intCast(present - superslab.words), words);
+    const granules = superslab.run_granules[start];
     freeRunLocked(superslab, start);
+    if (partial) superslab.partial |= superslab.dirty & bitmap.run(start, granules);
 }
 
 fn freeRunLocked(superslab: *Superslab, start: u32) void {
@@ -650,6 +678,7 @@ fn purgeTurn(turn: Turn, limit: usize) ?usize {
         one.free &= ~taken;
         one.dirty = 0;
         one.ready = 0;
+        one.partial = 0;
         counts.dirty_granules -= @popCount(taken);
         rebin(one);
         lock.unlock();
@@ -716,6 +745,7 @@ fn add(granules: u32, filling: Filling) ?*Superslab {
     superslab.dirty = if (mapping.zeroed) 0 else all_granules;
     process_limit.add(granuleBytes(superslab.dirty));
     superslab.ready = 0;
+    superslab.partial = 0;
     superslab.dense = 0;
     counts.dirty_granules += @popCount(superslab.dirty);
     superslab.run_start = @splat(0);
@@ -822,12 +852,14 @@ fn rebin(superslab: *Superslab) void {
     if (resident != superslab.by_resident.length) {
         by_resident[set].remove(superslab);
         by_resident[set].insert(superslab, resident);
+        noteResident();
     }
 }
 
 fn unbin(superslab: *Superslab) void {
     by_free[binSet(superslab)].remove(superslab);
     by_resident[binSet(superslab)].remove(superslab);
+    noteResident();
 }
 
 fn binSet(superslab: *const Superslab) usize {
@@ -855,6 +887,7 @@ pub fn verify() void {
         if (one.pages == .small) seen.ahead_granules += @popCount(one.ready);
         assert(one.dirty & ~one.free == 0);
         assert(one.ready & ~one.dirty == 0);
+        assert(one.partial & ~one.dirty == 0);
         assert(one.dense & one.free == 0);
         assert(one.by_free.length == bitmap.longestRun(one.free));
         assert(one.by_resident.length == bitmap.longestRun(one.resident()));
@@ -871,6 +904,7 @@ pub fn verify() void {
     assert(seen.ahead_granules <= counts.ahead_granules);
     for (&by_free, seen_by_free) |*set, listed| assert(set.verify() == listed);
     for (&by_resident, seen_by_resident) |*set, listed| assert(set.verify() == listed);
+    assert(resident_waits == (seen_by_resident[0] + seen_by_resident[1] != 0));
 }
 
 test "superslab: random runs never overlap, and everything goes back" {
@@ -1009,6 +1043,34 @@ test "superslab: a run lies where pages are resident, if so many are free togeth
         }
         try std.testing.expect(resident > 200);
     }
+}
+
+test "superslab: a run goes to granules that are resident in part after those that are whole" {
+    try std.testing.expect(page_map.start());
+    _ = purge();
+    const part = allocateRun(1, .dense).?;
+    const whole = allocateRun(1, .dense).?;
+    try std.testing.expect(part.fresh and whole.fresh and part.start < whole.start);
+    freeSlab(part.superslab, part.start, null, 0, true);
+    freeRun(whole.superslab, whole.start);
+    try std.testing.expect(hasResident());
+    const first = allocateRun(1, .dense).?;
+    try std.testing.expectEqual(whole.address(), first.address());
+    try std.testing.expect(!first.fresh);
+    const second = allocateRun(1, .dense).?;
+    try std.testing.expectEqual(part.address(), second.address());
+    try std.testing.expect(second.fresh);
+    verify();
+    freeRun(first.superslab, first.start);
+    freeRun(second.superslab, second.start);
+    verify();
+    // What the second one left counts as whole: nobody said otherwise.
+    const again = allocateRun(1, .dense).?;
+    try std.testing.expectEqual(part.address(), again.address());
+    freeSlab(again.superslab, again.start, null, 0, true);
+    _ = purge();
+    verify();
+    try std.testing.expect(!hasResident());
 }
 
 test "superslab: refused mappings are counted and asked for again; refused unmaps keep the memory in service" {

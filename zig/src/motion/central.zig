@@ -107,11 +107,8 @@ pub fn take(class: Class, out: [*]usize, want: u32) u32 {
     // From the end on, so that the lowest address of all comes last, which is taken first.
     var missing = want;
     while (missing > 0) {
-        const slab = central.slabs orelse slab: {
-            // More blocks are welcome, but not worth another slab.
-            if (missing < want) break;
-            break :slab begin(central, class) orelse break;
-        };
+        // More blocks are welcome, but not worth another slab.
+        const slab = slabToTake(central, class, missing == want) orelse break;
         missing -= slab.take(out + missing, missing);
         if (slab.ahead_granules != 0 and slab.isCarved()) caughtUp(slab);
         if (!slab.hasBlocks()) unlist(central, slab);
@@ -120,6 +117,24 @@ pub fn take(class: Class, out: [*]usize, want: u32) u32 {
     if (missing > 0) @memmove(out[0..taken], out[missing..want]);
     setInUse(central, central.in_use + taken);
     return taken;
+}
+
+/// The slab to take blocks from. It is the first, but where that would touch fresh pages: then the next, or a new one in
+/// a granule that is resident. Else each round of a program would go on in another slab that the last round left in part.
+fn slabToTake(central: *Central, class: Class, may_begin: bool) ?*Slab {
+    const listed = central.slabs orelse return if (may_begin) begin(central, class) else null;
+    if (!listed.wouldTouch()) return listed;
+    if (listed.next) |next| {
+        if (!next.wouldTouch()) return next;
+    }
+    if (!superslabs.hasResident() or !isOneDenseGranule(class)) return listed;
+    if (!may_begin) return null;
+    return begin(central, class) orelse listed;
+}
+
+/// A free granule that is resident is all that a slab of the class needs.
+fn isOneDenseGranule(class: Class) bool {
+    return size_class.shapes[class].granules == 1 and filling(class) == .dense;
 }
 
 /// Blocks of the class that slabs have handed out and not got back; of a moment ago.
@@ -381,6 +396,7 @@ fn begin(central: *Central, class: Class) ?*Slab {
     const slab = &run.superslab.slabs[run.start];
     slab.begin(run.address(), run.words, class);
     slab.ahead_granules = run.ahead;
+    slab.fresh = run.fresh;
     page_map.write(run.address(), granules, class);
     central.slab_count += 1;
     list(central, slab);
@@ -402,11 +418,12 @@ fn end(central: *Central, slab: *Slab) void {
     const class = slab.class;
     unlist(central, slab);
     if (slab.ahead_granules != 0) caughtUp(slab);
+    const partial = slab.fresh and !slab.isCarved();
     const words = slab.end();
     central.slab_count -= 1;
     page_map.write(slab.base, size_class.shapes[class].granules, 0);
     const superslab = registry.find(Superslab, slab.base).?;
-    superslabs.freeSlab(superslab, superslab.granuleOf(slab.base), words, slabs.wordsOutside(class));
+    superslabs.freeSlab(superslab, superslab.granuleOf(slab.base), words, slabs.wordsOutside(class), partial);
 }
 
 fn list(central: *Central, slab: *Slab) void {
@@ -510,7 +527,7 @@ test "central: a cold magazine holds more the more is in use, and gives it back 
         var most: usize = 0;
         while (taken > 0) {
             taken -= step;
-            flush(class, held[taken..][0..step]);
+            _ = flush(class, held[taken..][0..step]);
             verify();
             const cold = count(class).cold_blocks;
             try std.testing.expectEqual(taken + cold, inUse(class));
@@ -524,4 +541,25 @@ test "central: a cold magazine holds more the more is in use, and gives it back 
         try std.testing.expectEqual(Counts{}, count(class));
     }
     _ = superslabs.purge();
+}
+
+test "central: a class takes granules that are resident before it touches fresh pages" {
+    try std.testing.expect(page_map.start());
+    _ = superslabs.purge();
+    const class = size_class.of(64);
+    var first: [1]usize = undefined;
+    try std.testing.expectEqual(1, take(class, &first, 1));
+    const run = superslabs.allocateRun(1, .dense).?;
+    const resident = run.address();
+    var more: [2]usize = undefined;
+    // Nothing is resident and free: it goes on where it is.
+    try std.testing.expectEqual(1, take(class, more[0..1], 1));
+    try std.testing.expectEqual(first[0] + 64, more[0]);
+    superslabs.freeRun(run.superslab, run.start);
+    try std.testing.expect(superslabs.hasResident());
+    try std.testing.expectEqual(1, take(class, more[1..2], 1));
+    try std.testing.expectEqual(resident, more[1]);
+    giveBack(class, &.{ first[0], more[0], more[1] }, .end);
+    _ = superslabs.purge();
+    try std.testing.expect(!superslabs.hasResident());
 }

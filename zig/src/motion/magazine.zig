@@ -171,7 +171,8 @@ const bytes_max = 128 * 1024;
 const words_cap = 8192;
 /// The cap where more are not worth their memory.
 const words_dear = 1024;
-/// Above the first size an array is made for the second at once, and so on: of each that was outgrown a page stays.
+/// An array for more words than the first of these has as many as the second at once, and so on: its pages come as they
+/// are used, and of each array that was outgrown a page stays.
 const array_words = [_]u16{ 256, 2048, words_cap };
 
 /// Words of the array that is made for so many.
