@@ -20,6 +20,7 @@ const superslabs = @import("../memory/superslab.zig");
 const Superslab = superslabs.Superslab;
 const Slab = @import("../memory/slab.zig").Slab;
 const atomic = @import("../platform/atomic.zig");
+const os = @import("../platform/os.zig");
 const Lock = @import("../platform/lock.zig").Lock;
 const fatal = @import("../seeing/fatal.zig");
 const canary = @import("../platform/canary.zig");
@@ -80,8 +81,17 @@ pub fn setThreads(count_now: usize) void {
     atomic.store(usize, &threads, count_now, .monotonic);
 }
 
-/// Moves up to `want` free blocks of a class into `out`. Zero only when the OS refuses memory.
-pub fn take(class: Class, out: [*]usize, want: u32) u32 {
+pub const Taken = struct {
+    /// How many. Zero only when the OS refuses memory.
+    blocks: u32,
+    /// None of them was ever handed out. They are neighbours then, from the highest address down.
+    fresh: bool = false,
+    /// Nothing is left of the class but blocks of which the first would touch a page.
+    dry: bool = false,
+};
+
+/// Moves up to `want` free blocks of a class into `out`. Fresh ones come alone, when there are no others.
+pub fn take(class: Class, out: [*]usize, want: u32) Taken {
     const central = &centrals[class];
     central.lock.lock();
     defer central.lock.unlock();
@@ -91,21 +101,55 @@ pub fn take(class: Class, out: [*]usize, want: u32) u32 {
         cost.add(.cold_blocks, taken);
         central.cold_count -= taken;
         @memcpy(out[0..taken], central.cold.?[central.cold_count..][0..taken]);
-        return taken;
+        return .{ .blocks = taken };
     }
-    var taken: u32 = 0;
-    while (taken < want) {
+    var taken: Taken = .{ .blocks = 0 };
+    while (taken.blocks < want) {
         const slab = central.slabs orelse slab: {
-            // More blocks are welcome, but not worth another slab.
-            if (taken > 0) break;
+            // More blocks are welcome, but not worth another slab,
+            if (taken.blocks > 0) break;
             break :slab begin(central, class) orelse break;
         };
-        taken += slab.take(out + taken, want - taken);
+        var most = want - taken.blocks;
+        if (slab.free == 0) {
+            // nor a page.
+            if (taken.blocks > 0) break;
+            most = @min(most, freshBlocks(central, slab));
+            taken.fresh = true;
+        }
+        taken.blocks += slab.take(out + taken.blocks, most);
         if (slab.ahead_granules != 0 and slab.isCarved()) caughtUp(slab);
         if (!slab.hasBlocks()) unlist(central, slab);
     }
-    setInUse(central, central.in_use + taken);
+    setInUse(central, central.in_use + taken.blocks);
+    taken.dry = isDry(central);
     return taken;
+}
+
+/// How many fresh blocks to take at once: those that end in the page where the first one ends, since a page that one class
+/// has touched is no other's. More where many are in use, so that a class that grows is seldom here.
+fn freshBlocks(central: *const Central, slab: *const Slab) u32 {
+    const block_bytes = size_class.blockBytes(slab.class);
+    const offset = slab.carved * block_bytes;
+    const page_end = std.mem.alignForward(usize, offset + block_bytes, os.pageBytes());
+    const of_page = (page_end - offset) / block_bytes;
+    if (central.in_use <= fresh_share * of_page) return @intCast(of_page);
+    // Partner: the store in `setThreads`. A stale answer only makes it more blocks or fewer.
+    const threads_now = @max(1, atomic.load(usize, &threads, .monotonic));
+    return @intCast(@max(of_page, central.in_use / (fresh_share * threads_now)));
+}
+
+/// Of what is in use of a class, a thread takes at most 1 in so many fresh at once, but for those of a page.
+const fresh_share = 8;
+
+/// Whether the next block that the class gives touches a page that none of its blocks has touched.
+fn isDry(central: *const Central) bool {
+    const slab = central.slabs orelse return true;
+    // Where the first slab has no free block, no other has: it has fresh ones, and such a slab is the last.
+    if (slab.free != 0) return false;
+    const block_bytes = size_class.blockBytes(slab.class);
+    const carved_bytes = slab.carved * block_bytes;
+    return carved_bytes + block_bytes > std.mem.alignForward(usize, carved_bytes, os.pageBytes());
 }
 
 /// Blocks of the class that slabs have handed out and not got back; of a moment ago.
@@ -346,6 +390,8 @@ pub fn verify() void {
         while (listed) |slab| : (listed = slab.next) {
             assert(slab.class == class);
             assert(slab.listed and slab.hasBlocks());
+            // None is begun while another is listed, and what comes into the list later comes before it.
+            assert(slab.isCarved() or slab.next == null);
             if (slab.next) |next| assert(next.previous == slab);
             slab.verify();
         }
@@ -366,7 +412,7 @@ test "central: blocks of every class come and go without overlap, and all memory
             var held_count: usize = 0;
             for (0..60) |_| {
                 const want = random.intRangeAtMost(u32, 1, 64);
-                const taken = take(class, held[held_count..].ptr, want);
+                const taken = take(class, held[held_count..].ptr, want).blocks;
                 try std.testing.expect(taken >= 1 and taken <= want);
                 for (held[held_count..][0..taken]) |address| {
                     const stamp: *usize = @ptrFromInt(address);
@@ -395,4 +441,36 @@ test "central: blocks of every class come and go without overlap, and all memory
     }
     _ = superslabs.purge();
     superslabs.verify();
+}
+
+test "central: fresh blocks come by pages, alone and from the highest down, and it is said when the next touches a page" {
+    try std.testing.expect(page_map.start());
+    for (1..size_class.count + 1) |class_number| {
+        const class: Class = @intCast(class_number);
+        const shape = &size_class.shapes[class];
+        const page_bytes = os.pageBytes();
+        var held: [256]usize = undefined;
+        const first = take(class, &held, held.len);
+        try std.testing.expect(first.fresh);
+        // All that end in the page where the first ends.
+        const pages_end = std.mem.alignForward(usize, shape.block_bytes, page_bytes);
+        const of_page: u32 = @intCast(@min(pages_end / shape.block_bytes, shape.blocks));
+        try std.testing.expectEqual(@min(held.len, of_page), first.blocks);
+        for (held[0..first.blocks], 0..) |address, at| try std.testing.expectEqual(held[0] - at * shape.block_bytes, address);
+        // The next one begins behind these, in a page that they touched or not.
+        const carved_bytes = first.blocks * @as(usize, shape.block_bytes);
+        const has_room = carved_bytes + shape.block_bytes <= std.mem.alignForward(usize, carved_bytes, page_bytes);
+        try std.testing.expectEqual(!has_room or first.blocks == shape.blocks, first.dry);
+        // What was handed out before comes first, and no fresh ones with it.
+        giveBack(class, held[0..1], .keep_last);
+        var again: [2]usize = undefined;
+        const second = take(class, &again, 2);
+        try std.testing.expectEqual(1, second.blocks);
+        try std.testing.expectEqual(held[0], again[0]);
+        try std.testing.expect(!second.fresh);
+        try std.testing.expectEqual(first.dry, second.dry);
+        giveBack(class, held[0..first.blocks], .end);
+        giveBackAll(class);
+        try std.testing.expectEqual(Counts{}, count(class));
+    }
 }

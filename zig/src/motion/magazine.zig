@@ -43,6 +43,9 @@ pub const Magazine = extern struct {
     }
 };
 
+/// The last blocks of a magazine stay for its own class, which would soon borrow in its turn.
+const never_lent = 4;
+
 const zeros = [1]usize{0};
 const above_zero: [*]const usize = @as([*]const usize, &zeros) + 1;
 
@@ -55,10 +58,14 @@ pub const Shelf = extern struct {
     words_owned: u16,
     /// Blocks flushed since the last miss: a long phase of nothing but frees.
     flushed: u32,
+    /// Blocks that the last refill brought, if none had been handed out before; else 0.
+    fresh: u16,
+    /// So many misses may be served by blocks of larger classes before the next refill.
+    credit: u16,
     /// A miss came after the last overflow.
     missed: bool,
 
-    pub const none: Shelf = .{ .base = null, .words = 0, .words_owned = 0, .flushed = 0, .missed = false };
+    pub const none: Shelf = .{ .base = null, .words = 0, .words_owned = 0, .flushed = 0, .fresh = 0, .credit = 0, .missed = false };
 
     /// Gives the magazine its first array. False when the OS refuses.
     pub fn open(shelf: *Shelf, magazine: *Magazine, class: size_class.Class) bool {
@@ -95,6 +102,16 @@ pub const Shelf = extern struct {
         const top = atomic.load([*]const usize, &magazine.top, .unordered);
         const held = (@intFromPtr(top) -% @intFromPtr(base)) / @sizeOf(usize) -% 1;
         return if (held < shelf.words_owned) held else 0;
+    }
+
+    /// Whether there are blocks to spare for other classes, of which the newest was handed out before.
+    pub inline fn canLend(shelf: *const Shelf, magazine: *const Magazine, class: size_class.Class) bool {
+        const base = shelf.base orelse return false;
+        const held = magazine.top - base - 1;
+        if (held <= never_lent) return false;
+        if (held > shelf.fresh) return true;
+        // Once the magazine was empty the oldest block is any, and this one hardly lies where a fresh one would.
+        return magazine.newest() != base[1] -% (held - 1) * size_class.blockBytes(class);
     }
 
     pub inline fn blocks(shelf: *const Shelf) [*]usize {
@@ -170,6 +187,34 @@ fn makeRefills() [size_class.count + 1]u8 {
         entry.* = @max(1, @min(64, 16 * 1024 / shape.block_bytes));
     }
     return refills;
+}
+
+test "magazine: what was never handed out is not lent, nor are the last few blocks" {
+    const class = size_class.of(512);
+    var magazine: Magazine = .none;
+    var shelf: Shelf = .none;
+    try std.testing.expect(!shelf.canLend(&magazine, class));
+    try std.testing.expect(shelf.open(&magazine, class));
+    defer shelf.close(&magazine);
+    // A refill of fresh blocks.
+    const blocks = 2 * never_lent;
+    for (shelf.blocks()[0..blocks], 1..) |*entry, down| entry.* = (1 << 20) - down * 512;
+    magazine.setTop(shelf.blocks() + blocks);
+    shelf.fresh = blocks;
+    try std.testing.expect(!shelf.canLend(&magazine, class));
+    // A block comes back on top of those that are left.
+    const freed = magazine.pop();
+    try std.testing.expect(!shelf.canLend(&magazine, class));
+    try std.testing.expect(magazine.push(freed + (1 << 20)));
+    try std.testing.expect(shelf.canLend(&magazine, class));
+    // All were handed out, and come back in the order that they went.
+    var out: [blocks]usize = undefined;
+    for (&out) |*entry| entry.* = magazine.pop();
+    for (out, 1..) |entry, held| {
+        try std.testing.expect(magazine.push(entry));
+        try std.testing.expectEqual(held > never_lent, shelf.canLend(&magazine, class));
+    }
+    while (magazine.pop() != 0) {}
 }
 
 test "magazine: random pushes, pops, growth and shrinking agree with a stack" {
