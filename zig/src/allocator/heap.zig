@@ -462,7 +462,7 @@ inline fn age() void {
 /// goes back to its class when it is freed.
 inline fn borrow(heap: *Heap, class: Class, alignment: usize) usize {
     if (alignment > geometry.alignment_default or heap.flush_seen != process_limit.flushRequests()) return 0;
-    for (class + 1..@min(class + lenders, size_class.count) + 1) |lender| {
+    for (class + 1..@min(class + lenders, lender_max) + 1) |lender| {
         const magazine = &heap.magazines[lender];
         if (!heap.shelves[lender].canLend(magazine, @intCast(lender))) continue;
         heap.shelves[class].credit -= 1;
@@ -473,8 +473,10 @@ inline fn borrow(heap: *Heap, class: Class, alignment: usize) usize {
 
 /// The classes next above that lend: above 128 bytes they are larger by at most a quarter.
 const lenders = 2;
+/// A block above a page may have pages that its last owner never touched and the next one would.
+const lender_max = size_class.of(geometry.dense_bytes_max);
 /// A class that is short again and again gets its page: a miss costs some 80 instructions, a page once.
-const borrows_a_page = 768;
+const borrows_a_page = 512;
 
 /// Brings blocks of a class into the magazine and takes one; 0 when there are none to be had.
 fn refill(heap: *Heap, class: Class) usize {
@@ -496,7 +498,7 @@ fn refill(heap: *Heap, class: Class) usize {
             const taken = central.take(class, shelf.blocks(), want);
             cost.refilled(taken.blocks);
             shelf.fresh = if (taken.fresh) @intCast(taken.blocks) else 0;
-            shelf.credit = if (taken.dry) borrows_a_page else 0;
+            shelf.credit = if (taken.dry and class < lender_max) borrows_a_page else 0;
             magazine.setTop(shelf.blocks() + taken.blocks);
             return magazine.pop();
         }
