@@ -401,6 +401,10 @@ inline fn allocateOf(class: Class, size: usize, alignment: usize) ?[*]u8 {
 /// The magazine of the class is empty.
 noinline fn refillAndTake(heap_found: *Heap, class: Class, size: usize, alignment: usize) ?[*]u8 {
     @branchHint(.unlikely);
+    if (heap_found.shelves[class].credit != 0) {
+        const borrowed = borrow(heap_found, class, alignment);
+        if (borrowed != 0) return @ptrFromInt(borrowed);
+    }
     const heap = if (heap_found.kind != .empty) heap_found else heap: {
         // Without memory for a heap, the shared slabs may still have a block.
         const entered = lifecycle.enter() orelse break :heap @constCast(&dead_heap);
@@ -453,6 +457,27 @@ inline fn age() void {
     lifecycle.age();
 }
 
+/// Takes a free block of a slightly larger class for one that would touch a page; 0 if there is none to spare. Classes have
+/// their peaks at different times, but each keeps the pages that it touched at its own. The block stays what it is: it
+/// goes back to its class when it is freed.
+inline fn borrow(heap: *Heap, class: Class, alignment: usize) usize {
+    if (alignment > geometry.alignment_default or heap.flush_seen != process_limit.flushRequests()) return 0;
+    for (class + 1..@min(class + lenders, lender_max) + 1) |lender| {
+        const magazine = &heap.magazines[lender];
+        if (!heap.shelves[lender].canLend(magazine, @intCast(lender))) continue;
+        heap.shelves[class].credit -= 1;
+        return magazine.pop();
+    }
+    return 0;
+}
+
+/// The classes next above that lend: above 128 bytes they are larger by at most a quarter.
+const lenders = 2;
+/// A block above a page may have pages that its last owner never touched and the next one would.
+const lender_max = size_class.of(geometry.dense_bytes_max);
+/// A class that is short again and again gets its page: a miss costs some 80 instructions, a page once.
+const borrows_a_page = 512;
+
 /// Brings blocks of a class into the magazine and takes one; 0 when there are none to be had.
 fn refill(heap: *Heap, class: Class) usize {
     age();
@@ -470,14 +495,16 @@ fn refill(heap: *Heap, class: Class) usize {
                 @min(shelf.words_grown / 8, magazines.refill_blocks_max),
             ));
             const taken = central.take(class, shelf.blocks(), want);
-            cost.refilled(taken);
-            magazine.setTop(shelf.blocks() + taken);
+            cost.refilled(taken.blocks);
+            shelf.fresh = if (taken.fresh) @intCast(taken.blocks) else 0;
+            shelf.credit = if (taken.dry and class < lender_max) borrows_a_page else 0;
+            magazine.setTop(shelf.blocks() + taken.blocks);
             return magazine.pop();
         }
     }
     var one: [1]usize = undefined;
     cost.refilled(1);
-    return if (central.take(class, &one, 1) == 1) one[0] else 0;
+    return if (central.take(class, &one, 1).blocks == 1) one[0] else 0;
 }
 
 /// The magazine is full, or the address is not a block of a class, or the thread has no heap.
@@ -563,7 +590,7 @@ pub fn allocateDirectly(size: usize, alignment: usize) ?Block {
     const class = size_class.ofAligned(size, alignment);
     if (class == size_class.none) return allocateRunOrMapping(size, alignment, .any);
     var one: [1]usize = undefined;
-    if (central.take(class, &one, 1) == 0) return null;
+    if (central.take(class, &one, 1).blocks == 0) return null;
     return .{ .address = one[0], .zeroed = false };
 }
 

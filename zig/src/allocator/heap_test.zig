@@ -62,6 +62,65 @@ test "heap: flushing one class returns its blocks and no others" {
     try std.testing.expectEqual(0, stats.gather().slabs);
 }
 
+/// Allocates blocks of `size` until one is of a class above its own, and returns how many were not. Null if none is.
+fn untilBorrowed(size: usize, blocks: [][*]u8) ?usize {
+    for (blocks, 0..) |*block, count| {
+        block.* = heap.allocate(size) orelse return null;
+        if (heap.usableBytes(block.*) != size) return count;
+    }
+    return null;
+}
+
+test "heap: a class that would touch a page takes what larger ones have to spare, and it goes back to these" {
+    const size = 1024;
+    const larger = size_class.of(size) + 1;
+    const larger_bytes = size_class.blockBytes(larger);
+    heap.flushMagazines();
+    defer heap.flushMagazines();
+    const own = thread_slot.get();
+    // Blocks that were handed out, more than the pages of any refill have.
+    var spare: [150][*]u8 = undefined;
+    for (&spare) |*block| block.* = heap.allocate(larger_bytes).?;
+    var blocks: [200][*]u8 = undefined;
+    // Nobody has any to spare: what is fresh in a magazine stays with its class.
+    try std.testing.expectEqual(null, untilBorrowed(size, &blocks));
+    for (blocks) |block| heap.free(block);
+    heap.flushMagazine(size_class.of(size));
+
+    for (spare) |block| heap.free(block);
+    const spare_before = own.shelves[larger].count(&own.magazines[larger]);
+    const of_page = untilBorrowed(size, &blocks).?;
+    const borrowed = blocks[of_page];
+    try std.testing.expectEqual(larger_bytes, heap.usableBytes(borrowed));
+    try std.testing.expectEqual(0, of_page * size % @min(os.pageBytes(), geometry.granule_bytes));
+    try std.testing.expectEqual(spare_before - 1, own.shelves[larger].count(&own.magazines[larger]));
+    // A block that must lie at a multiple of more than 16 bytes is of its own class, and so are those behind it.
+    const aligned = heap.allocateAligned(size, size).?;
+    try std.testing.expectEqual(size, heap.usableBytes(aligned));
+    heap.free(aligned);
+    heap.free(borrowed);
+    try std.testing.expectEqual(spare_before, own.shelves[larger].count(&own.magazines[larger]));
+    for (blocks[0..of_page]) |block| heap.free(block);
+}
+
+test "heap: a thread that was asked to flush borrows no more before it has" {
+    heap.flushMagazines();
+    defer heap.flushMagazines();
+    const own = thread_slot.get();
+    const larger = size_class.of(1024) + 1;
+    var spare: [150][*]u8 = undefined;
+    for (&spare) |*block| block.* = heap.allocate(size_class.blockBytes(larger)).?;
+    for (spare) |block| heap.free(block);
+    var blocks: [200][*]u8 = undefined;
+    const count = untilBorrowed(1024, &blocks).? + 1;
+    _ = process_limit.requestFlush();
+    const block = heap.allocate(1024).?;
+    try std.testing.expectEqual(1024, heap.usableBytes(block));
+    try std.testing.expectEqual(0, own.shelves[larger].count(&own.magazines[larger]));
+    heap.free(block);
+    for (blocks[0..count]) |each| heap.free(each);
+}
+
 test "heap: a system call refused anywhere gives null or a good block, and all is well afterwards" {
     defer os.refusal = .{};
     const sizes = [_]usize{ 8, 24, 100, 1000, 5000, 33_000, 131_072, 131_073, 700_000, 1 << 20, 3 << 20 };

@@ -21,6 +21,7 @@ const Superslab = superslabs.Superslab;
 const slabs = @import("../memory/slab.zig");
 const Slab = slabs.Slab;
 const atomic = @import("../platform/atomic.zig");
+const os = @import("../platform/os.zig");
 const Lock = @import("../platform/lock.zig").Lock;
 const fatal = @import("../seeing/fatal.zig");
 const canary = @import("../platform/canary.zig");
@@ -91,8 +92,17 @@ pub fn setThreads(count_now: usize) void {
     atomic.store(usize, &threads, count_now, .monotonic);
 }
 
-/// Moves up to `want` free blocks of a class into `out`. Zero only when the OS refuses memory.
-pub fn take(class: Class, out: [*]usize, want: u32) u32 {
+pub const Taken = struct {
+    /// How many. Zero only when the OS refuses memory.
+    blocks: u32,
+    /// None of them was ever handed out. They are neighbours then, from the highest address down.
+    fresh: bool = false,
+    /// Nothing is left of the class but blocks of which the first would touch a page.
+    dry: bool = false,
+};
+
+/// Moves up to `want` free blocks of a class into `out`. Fresh ones come alone, when there are no others.
+pub fn take(class: Class, out: [*]usize, want: u32) Taken {
     const central = &centrals[class];
     central.lock.lock();
     defer central.lock.unlock();
@@ -102,20 +112,30 @@ pub fn take(class: Class, out: [*]usize, want: u32) u32 {
         cost.add(.cold_blocks, taken);
         central.cold_count -= @intCast(taken);
         @memcpy(out[0..taken], central.cold.?[central.cold_count..][0..taken]);
-        return taken;
+        return .{ .blocks = taken };
     }
     // From the end on, so that the lowest address of all comes last, which is taken first.
-    var missing = want;
+    var taken: Taken = .{ .blocks = 0 };
+    var missing: u32 = want;
     while (missing > 0) {
-        // More blocks are welcome, but not worth another slab.
+        // More blocks are welcome, but not worth another slab,
         const slab = slabToTake(central, class, missing == want) orelse break;
-        missing -= slab.take(out + missing, missing);
+        var most = missing;
+        if (slab.freeBlocks() == 0) {
+            // nor a page.
+            if (missing < want) break;
+            most = @min(most, freshBlocks(central, slab));
+            taken.fresh = true;
+        }
+        missing -= slab.take(out + missing, most);
         if (slab.ahead_granules != 0 and slab.isCarved()) caughtUp(slab);
         if (!slab.hasBlocks()) unlist(central, slab);
+        if (taken.fresh) break;
     }
-    const taken = want - missing;
-    if (missing > 0) @memmove(out[0..taken], out[missing..want]);
-    setInUse(central, central.in_use + taken);
+    taken.blocks = want - missing;
+    if (missing > 0) @memmove(out[0..taken.blocks], out[missing..want]);
+    setInUse(central, central.in_use + taken.blocks);
+    taken.dry = isDry(central);
     return taken;
 }
 
@@ -135,6 +155,36 @@ fn slabToTake(central: *Central, class: Class, may_begin: bool) ?*Slab {
 /// A free granule that is resident is all that a slab of the class needs.
 fn isOneDenseGranule(class: Class) bool {
     return size_class.shapes[class].granules == 1 and filling(class) == .dense;
+}
+
+/// How many fresh blocks to take at once: those that end in the page where the first one ends, since a page that one class
+/// has touched is no other's. More where many are in use, so that a class that grows is seldom here.
+fn freshBlocks(central: *const Central, slab: *const Slab) u32 {
+    const block_bytes = size_class.blockBytes(slab.class);
+    const offset = slab.carved * block_bytes;
+    const page_end = std.mem.alignForward(usize, offset + block_bytes, os.pageBytes());
+    const of_page = (page_end - offset) / block_bytes;
+    if (central.in_use <= fresh_share * of_page) return @intCast(of_page);
+    // Partner: the store in `setThreads`. A stale answer only makes it more blocks or fewer.
+    const threads_now = @max(1, atomic.load(usize, &threads, .monotonic));
+    return @intCast(@max(of_page, central.in_use / (fresh_share * threads_now)));
+}
+
+/// Of what is in use of a class, a thread takes at most 1 in so many fresh at once, but for those of a page.
+const fresh_share = 8;
+
+/// Whether the next block that the class gives touches a page that none of its blocks has touched.
+fn isDry(central: *const Central) bool {
+    const slab = central.slabs orelse return true;
+    if (!touchesPage(slab)) return false;
+    return if (slab.next) |next| touchesPage(next) else true;
+}
+
+fn touchesPage(slab: *const Slab) bool {
+    if (slab.freeBlocks() != 0) return false;
+    const block_bytes = size_class.blockBytes(slab.class);
+    const carved_bytes = slab.carved * block_bytes;
+    return carved_bytes + block_bytes > std.mem.alignForward(usize, carved_bytes, os.pageBytes());
 }
 
 /// Blocks of the class that slabs have handed out and not got back; of a moment ago.
@@ -462,6 +512,8 @@ pub fn verify() void {
         while (listed) |slab| : (listed = slab.next) {
             assert(slab.class == class);
             assert(slab.listed and slab.hasBlocks());
+            // None is begun while another is listed, and what comes into the list later comes before it.
+            assert(slab.isCarved() or slab.next == null);
             if (slab.next) |next| assert(next.previous == slab);
             slab.verify();
         }
@@ -482,7 +534,7 @@ test "central: blocks of every class come and go without overlap, and all memory
             var held_count: usize = 0;
             for (0..60) |_| {
                 const want = random.intRangeAtMost(u32, 1, 64);
-                const taken = take(class, held[held_count..].ptr, want);
+                const taken = take(class, held[held_count..].ptr, want).blocks;
                 try std.testing.expect(taken >= 1 and taken <= want);
                 for (held[held_count..][0..taken]) |address| {
                     const stamp: *usize = @ptrFromInt(address);
@@ -523,7 +575,7 @@ test "central: a cold magazine holds more the more is in use, and gives it back 
         const least = cold_blocks_least[class];
         var held: [10_000]usize = undefined;
         var taken: usize = 0;
-        while (taken < held.len) taken += take(class, held[taken..].ptr, @intCast(@min(step, held.len - taken)));
+        while (taken < held.len) taken += take(class, held[taken..].ptr, @intCast(@min(step, held.len - taken))).blocks;
         var most: usize = 0;
         while (taken > 0) {
             taken -= step;
@@ -548,18 +600,50 @@ test "central: a class takes granules that are resident before it touches fresh 
     _ = superslabs.purge();
     const class = size_class.of(64);
     var first: [1]usize = undefined;
-    try std.testing.expectEqual(1, take(class, &first, 1));
+    try std.testing.expectEqual(1, take(class, &first, 1).blocks);
     const run = superslabs.allocateRun(1, .dense).?;
     const resident = run.address();
     var more: [2]usize = undefined;
     // Nothing is resident and free: it goes on where it is.
-    try std.testing.expectEqual(1, take(class, more[0..1], 1));
+    try std.testing.expectEqual(1, take(class, more[0..1], 1).blocks);
     try std.testing.expectEqual(first[0] + 64, more[0]);
     superslabs.freeRun(run.superslab, run.start);
     try std.testing.expect(superslabs.hasResident());
-    try std.testing.expectEqual(1, take(class, more[1..2], 1));
+    try std.testing.expectEqual(1, take(class, more[1..2], 1).blocks);
     try std.testing.expectEqual(resident, more[1]);
     giveBack(class, &.{ first[0], more[0], more[1] }, .end);
     _ = superslabs.purge();
     try std.testing.expect(!superslabs.hasResident());
+}
+
+test "central: fresh blocks come by pages, alone and from the highest down, and it is said when the next touches a page" {
+    try std.testing.expect(page_map.start());
+    for (1..size_class.count + 1) |class_number| {
+        const class: Class = @intCast(class_number);
+        const shape = &size_class.shapes[class];
+        const page_bytes = os.pageBytes();
+        var held: [256]usize = undefined;
+        const first = take(class, &held, held.len);
+        try std.testing.expect(first.fresh);
+        // All that end in the page where the first ends.
+        const pages_end = std.mem.alignForward(usize, shape.block_bytes, page_bytes);
+        const of_page: u32 = @intCast(@min(pages_end / shape.block_bytes, shape.blocks));
+        try std.testing.expectEqual(@min(held.len, of_page), first.blocks);
+        for (held[0..first.blocks], 0..) |address, at| try std.testing.expectEqual(held[0] - at * shape.block_bytes, address);
+        // The next one begins behind these, in a page that they touched or not.
+        const carved_bytes = first.blocks * @as(usize, shape.block_bytes);
+        const has_room = carved_bytes + shape.block_bytes <= std.mem.alignForward(usize, carved_bytes, page_bytes);
+        try std.testing.expectEqual(!has_room or first.blocks == shape.blocks, first.dry);
+        // What was handed out before comes first, and no fresh ones with it.
+        giveBack(class, held[0..1], .keep_last);
+        var again: [2]usize = undefined;
+        const second = take(class, &again, 2);
+        try std.testing.expectEqual(1, second.blocks);
+        try std.testing.expectEqual(held[0], again[0]);
+        try std.testing.expect(!second.fresh);
+        try std.testing.expectEqual(first.dry, second.dry);
+        giveBack(class, held[0..first.blocks], .end);
+        giveBackAll(class);
+        try std.testing.expectEqual(Counts{}, count(class));
+    }
 }

@@ -43,6 +43,9 @@ pub const Magazine = extern struct {
     }
 };
 
+/// The last blocks of a magazine stay for its own class, which would soon borrow in its turn.
+const never_lent = 4;
+
 const zeros = [1]usize{0};
 const above_zero: [*]const usize = @as([*]const usize, &zeros) + 1;
 
@@ -55,6 +58,10 @@ pub const Shelf = extern struct {
     words: u16,
     words_grown: u16,
     words_owned: u16,
+    /// Blocks that the last refill brought, if none had been handed out before; else 0.
+    fresh: u16,
+    /// So many misses may be served by blocks of larger classes before the next refill.
+    credit: u16,
     /// A miss came after the last overflow.
     missed: bool,
     /// The blocks of the last flush lay scattered, so that each took a look-up of its own.
@@ -68,6 +75,8 @@ pub const Shelf = extern struct {
         .words = 0,
         .words_grown = 0,
         .words_owned = 0,
+        .fresh = 0,
+        .credit = 0,
         .missed = false,
         .scattered = false,
         .flushed = 0,
@@ -134,6 +143,16 @@ pub const Shelf = extern struct {
         const top = atomic.load([*]const usize, &magazine.top, .unordered);
         const held = (@intFromPtr(top) -% @intFromPtr(base)) / @sizeOf(usize) -% 1;
         return if (held < shelf.words_owned) held else 0;
+    }
+
+    /// Whether there are blocks to spare for other classes, of which the newest was handed out before.
+    pub inline fn canLend(shelf: *const Shelf, magazine: *const Magazine, class: size_class.Class) bool {
+        const base = shelf.base orelse return false;
+        const held = magazine.top - base - 1;
+        if (held <= never_lent) return false;
+        if (held > shelf.fresh) return true;
+        // Once the magazine was empty the oldest block is any, and this one hardly lies where a fresh one would.
+        return magazine.newest() != base[1] -% (held - 1) * size_class.blockBytes(class);
     }
 
     pub inline fn blocks(shelf: *const Shelf) [*]usize {
@@ -221,6 +240,34 @@ fn makeRefills() [size_class.count + 1]u8 {
         entry.* = @max(1, @min(64, 16 * 1024 / shape.block_bytes));
     }
     return refills;
+}
+
+test "magazine: what was never handed out is not lent, nor are the last few blocks" {
+    const class = size_class.of(512);
+    var magazine: Magazine = .none;
+    var shelf: Shelf = .none;
+    try std.testing.expect(!shelf.canLend(&magazine, class));
+    try std.testing.expect(shelf.open(&magazine, class));
+    defer shelf.close(&magazine);
+    // A refill of fresh blocks.
+    const blocks = 2 * never_lent;
+    for (shelf.blocks()[0..blocks], 1..) |*entry, down| entry.* = (1 << 20) - down * 512;
+    magazine.setTop(shelf.blocks() + blocks);
+    shelf.fresh = blocks;
+    try std.testing.expect(!shelf.canLend(&magazine, class));
+    // A block comes back on top of those that are left.
+    const freed = magazine.pop();
+    try std.testing.expect(!shelf.canLend(&magazine, class));
+    try std.testing.expect(magazine.push(freed + (1 << 20)));
+    try std.testing.expect(shelf.canLend(&magazine, class));
+    // All were handed out, and come back in the order that they went.
+    var out: [blocks]usize = undefined;
+    for (&out) |*entry| entry.* = magazine.pop();
+    for (out, 1..) |entry, held| {
+        try std.testing.expect(magazine.push(entry));
+        try std.testing.expectEqual(held > never_lent, shelf.canLend(&magazine, class));
+    }
+    while (magazine.pop() != 0) {}
 }
 
 test "magazine: random pushes, pops, growth and shrinking agree with a stack" {

@@ -149,7 +149,7 @@ fn beginBoth() !void {
     handed = .init(0);
     foreign = @intFromPtr(&lasting);
     if (!page_map.start()) return error.NoMemory;
-    if (central.take(other_class, &lasting, 1) != 1) return error.NoMemory;
+    if (central.take(other_class, &lasting, 1).blocks != 1) return error.NoMemory;
 }
 
 fn endBoth() !void {
@@ -162,7 +162,7 @@ fn endBoth() !void {
 /// A slab begins and ends, and its entry is the class while a block is out.
 fn beginAndEnd() void {
     var blocks: [2]usize = undefined;
-    const taken = central.take(class, &blocks, 2);
+    const taken = central.take(class, &blocks, 2).blocks;
     if (taken == 0) explorer.fail("no memory", .{});
     handed_block = blocks[0];
     handed.store(1, .release);
@@ -182,7 +182,7 @@ fn useNeighbour() void {
 /// The other thread's slab begins and ends as well, in the granule beside.
 fn beginAndEndBeside() void {
     var blocks: [1]usize = undefined;
-    if (central.take(size_class.of(768), &blocks, 1) != 1) explorer.fail("no memory", .{});
+    if (central.take(size_class.of(768), &blocks, 1).blocks != 1) explorer.fail("no memory", .{});
     if (page_map.entry(blocks[0]) != size_class.of(768)) explorer.fail("a block without its class", .{});
     central.giveBack(size_class.of(768), &blocks, .end);
 }
