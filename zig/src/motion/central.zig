@@ -512,8 +512,6 @@ pub fn verify() void {
         while (listed) |slab| : (listed = slab.next) {
             assert(slab.class == class);
             assert(slab.listed and slab.hasBlocks());
-            // None is begun while another is listed, and what comes into the list later comes before it.
-            assert(slab.isCarved() or slab.next == null);
             if (slab.next) |next| assert(next.previous == slab);
             slab.verify();
         }
