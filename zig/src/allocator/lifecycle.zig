@@ -253,7 +253,7 @@ fn threadEnd(value: ?*anyopaque) callconv(.c) void {
     lists.last_end = os.milliseconds();
     const keeps = lists.last_end < lists.churn_end and lists.kept_bytes + bytes <= keptBytesMax();
     if (keeps) {
-            heap.kept_bytes = bytes;
+        heap.kept_bytes = bytes;
         lists.kept_bytes += bytes;
         if (kept_due == 0) setKeptDue(lists.last_end + keep_milliseconds);
         listIdle(heap);

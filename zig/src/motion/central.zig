@@ -310,7 +310,8 @@ noinline fn growCold(central: *Central, class: Class, blocks: usize) void {
     central.cold_room = @intCast(room);
 }
 
-/// And the most that stay there as less and less is in use. Twice as many, as what is in use goes up and down.
+/// The most blocks that stay in a cold magazine as less and less is in use: twice as many as go there, as what is in use
+/// goes up and down.
 fn coldBlocksKept(central: *const Central, class: Class) usize {
     return 2 * coldBlocksMax(central, class);
 }
